@@ -1,0 +1,174 @@
+//! Usage kept in this process, for tests, examples and single-process tools.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use crate::page::{Cursor, Page};
+use crate::store::{Appended, Store, check_batch, check_periods, check_range};
+use crate::text::Label;
+use crate::time::{TimeRange, bucket_start};
+use crate::usage::{
+    Consumer, EventId, EventQuery, SUMMARY_EXCEEDED_MAX, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary,
+};
+use crate::{Error, ErrorKind, Result, TenantId};
+
+/// Usage kept in this process: exact, fresh, and gone when the process ends.
+///
+/// ```
+/// use metertrail::{MemoryStore, UsageTracker};
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let tracker = UsageTracker::start(MemoryStore::new())?;
+/// # let _ = tracker;
+/// # Ok::<(), metertrail::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    tenants: RwLock<BTreeMap<TenantId, Tenant>>,
+}
+
+#[derive(Debug, Default)]
+struct Tenant {
+    events: BTreeMap<EventId, UsageEvent>,
+    keys: HashMap<Label, EventId>,
+    quarter_hours: BTreeMap<DateTime<Utc>, UsageMetrics>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    // A panic while the lock is held would leave a half-written tenant, but nothing below can panic between two writes:
+    // the poison flag carries no information here.
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<TenantId, Tenant>> {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<TenantId, Tenant>> {
+        self.tenants.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
+        check_batch(batch)?;
+        let mut tenants = self.write();
+        let mut append = |event: &UsageEvent| tenants.entry(event.tenant_id.clone()).or_default().append(event);
+        Ok(batch.iter().map(&mut append).collect())
+    }
+
+    async fn roll_up(&self, _steps_max: u32) -> Result<u64> {
+        Ok(0)
+    }
+
+    async fn usage(&self, tenant_id: &TenantId, periods: &[TimeRange]) -> Result<Vec<UsageMetrics>> {
+        check_periods(periods)?;
+        let tenants = self.read();
+        let tenant = tenants.get(tenant_id);
+        Ok(periods.iter().map(|period| tenant.map(|tenant| tenant.usage(*period)).unwrap_or_default()).collect())
+    }
+
+    async fn top_consumers(&self, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
+        check_range(query.range)?;
+        let consumer = |(tenant_id, tenant): (&TenantId, &Tenant)| {
+            Consumer::new(tenant_id.clone(), query.measure.of(&tenant.usage(query.range)))
+        };
+        let mut consumers: Vec<Consumer> = self.read().iter().map(consumer).collect();
+        consumers.retain(|consumer| consumer.amount > Decimal::ZERO);
+        // The sort is stable and the tenants ascend.
+        consumers.sort_by_key(|consumer| std::cmp::Reverse(consumer.amount));
+        consumers.truncate(query.limit.into());
+        Ok(consumers)
+    }
+
+    async fn summary(&self, range: TimeRange) -> Result<UsageSummary> {
+        check_range(range)?;
+        let mut total = UsageMetrics::default();
+        let mut summary = UsageSummary::default();
+        for (tenant_id, tenant) in self.read().iter() {
+            let metrics = tenant.usage(range);
+            if metrics.is_empty() {
+                continue;
+            }
+            summary.tenants += 1;
+            if metrics.quota_exceeded > 0 {
+                summary.quota_exceeded.push((tenant_id.clone(), metrics.quota_exceeded));
+            }
+            total.merge(&metrics);
+        }
+        summary.quota_exceeded.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        summary.quota_exceeded.truncate(SUMMARY_EXCEEDED_MAX);
+        summary.calls = total.calls;
+        summary.failures = total.failures;
+        summary.tokens = total.tokens_total();
+        summary.cost = total.cost;
+        summary.unpriced = total.unpriced;
+        summary.latency_us_mean = total.latency_us_mean();
+        Ok(summary)
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
+        let before = query.after.as_ref().map(|cursor| position(cursor, query)).transpose()?;
+        let tenants = self.read();
+        let Some(tenant) = tenants.get(&query.tenant_id) else {
+            return Ok(Page { items: Vec::new(), next: None });
+        };
+        let size = usize::from(query.page_size.get());
+        let upper = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let matching = |event: &&UsageEvent| {
+            query.matches(&event.tenant_id, event.occurred_at(), &event.event_type, event.outcome)
+        };
+        let descending = tenant.events.range((Bound::Unbounded, upper)).rev().map(|(_, event)| event);
+        let mut items: Vec<UsageEvent> = descending.filter(matching).take(size + 1).cloned().collect();
+        let more = items.len() > size;
+        items.truncate(size);
+        let last = items.last().filter(|_| more);
+        let next = last.map(|event| Cursor::new(event.id().as_uuid().into_bytes(), query.fingerprint()));
+        Ok(Page { items, next })
+    }
+}
+
+fn position(cursor: &Cursor, query: &EventQuery) -> Result<EventId> {
+    let position = cursor.position(query.fingerprint())?;
+    EventId::from_uuid(Uuid::from_bytes(position))
+        .map_err(|error| Error::new(ErrorKind::InvalidInput, "cursor: holds no event id").with_source(error))
+}
+
+impl Tenant {
+    fn append(&mut self, event: &UsageEvent) -> Appended {
+        let by_key = event.idempotency_key.as_ref().and_then(|key| self.keys.get(key));
+        let kept = match by_key {
+            Some(id) => self.events.get(id),
+            None => self.events.get(&event.id()),
+        };
+        if let Some(kept) = kept {
+            return if kept.same_payload(event) { Appended::Duplicate } else { Appended::Conflict };
+        }
+        match self.quarter_hours.entry(bucket_start(event.occurred_at())) {
+            Entry::Occupied(mut entry) => entry.get_mut().add(event),
+            Entry::Vacant(entry) => entry.insert(UsageMetrics::default()).add(event),
+        }
+        if let Some(key) = &event.idempotency_key {
+            self.keys.insert(key.clone(), event.id());
+        }
+        self.events.insert(event.id(), event.clone());
+        Appended::New
+    }
+
+    fn usage(&self, range: TimeRange) -> UsageMetrics {
+        let mut metrics = UsageMetrics::default();
+        self.quarter_hours.range(range.start()..range.end()).for_each(|(_, quarter_hour)| metrics.merge(quarter_hour));
+        metrics
+    }
+}

@@ -1,0 +1,148 @@
+//! Where usage is kept: the [`Store`] trait, which is a contract, and the stores of this crate.
+//!
+//! Write your own by implementing the trait and running the conformance suite of
+//! `metertrail::testing::conformance` (feature `test-util`) on it; `examples/custom_store.rs` is one.
+
+mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+use crate::page::Page;
+use crate::time::TimeRange;
+use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
+use crate::{Error, Result, TenantId};
+
+pub use self::memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use self::postgres::{Migrated, PostgresStore};
+
+/// The most events that one call of [`Store::append`] takes.
+pub const APPEND_EVENTS_MAX: usize = 10_000;
+/// The most periods that one call of [`Store::usage`] takes.
+pub const USAGE_PERIODS_MAX: usize = 10_000;
+
+/// What became of one event of a batch.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Appended {
+    /// It was not known and is now kept and counted.
+    New,
+    /// The same event was already kept and counted; nothing was done.
+    Duplicate,
+    /// Its id or idempotency key belongs to an event with another payload; nothing was done.
+    Conflict,
+}
+
+/// Where usage is kept. Each method is one atomic step and can be called again with the same arguments after an error.
+///
+/// # Contract
+/// Each sentence has a case in the conformance suite.
+///
+/// 1. **Atomic.** A call does all of its work or none of it.
+/// 2. **Durable.** What a successful call wrote survives a crash of the process (and of the store, unless it says that
+///    it keeps things in memory only).
+/// 3. **Idempotent.** An event counts once, however often it is appended, in one batch, in several, by several callers
+///    at once.
+/// 4. **First wins.** A second event with the same (tenant, id) or the same (tenant, idempotency key) whose payload
+///    differs ([`UsageEvent::same_payload`]) is a conflict: the first stays as it is and the rest of the batch is kept.
+/// 5. **Fresh.** A read that starts after an append has succeeded includes its events; no other call is needed between.
+/// 6. **Exact.** Metrics are the sum of the events, to the unit, in every period; percentiles are those of
+///    [`LatencySketch`](crate::LatencySketch).
+/// 7. **Separate.** No answer about one tenant depends on another tenant's events.
+/// 8. **Bounded.** More than [`APPEND_EVENTS_MAX`] events or [`USAGE_PERIODS_MAX`] periods, and periods or ranges of
+///    metrics that do not begin and end on a quarter hour, are refused as invalid input; nothing is done.
+/// 9. **Errors.** A call that may succeed when repeated fails as transient ([`Error::is_transient`]), any other does not.
+/// 10. **Cancel safe.** A dropped call has done all of its work or none of it.
+#[async_trait]
+pub trait Store: Debug + Send + Sync + 'static {
+    /// Keeps and counts events; the answer has one entry for each, in the order given. An empty batch is allowed.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `batch` if it is too large; whatever the store meets.
+    async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>>;
+
+    /// Folds what appends have left to do later, at most about `steps_max` steps (a step is one tenant's part of one
+    /// batch), and says how many it did; zero means that nothing is left. Answers do not change by it, only their cost.
+    /// Safe to run in any number of places at once.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn roll_up(&self, steps_max: u32) -> Result<u64>;
+
+    /// What the events of one tenant add up to in each of these periods, in the order given, whether there are any or
+    /// not. The periods ascend and do not overlap.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `periods` if there are too many, they overlap, do not ascend
+    /// or do not begin and end on a quarter hour; whatever the store meets.
+    async fn usage(&self, tenant_id: &TenantId, periods: &[TimeRange]) -> Result<Vec<UsageMetrics>>;
+
+    /// The tenants that used most, most first, equals in the byte order of their ids; those that used nothing are left
+    /// out.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `start` or `end` of a range that does not begin and end on a
+    /// quarter hour; whatever the store meets.
+    async fn top_consumers(&self, query: &TopConsumersQuery) -> Result<Vec<Consumer>>;
+
+    /// What all tenants did together in a range.
+    ///
+    /// # Errors
+    /// As [`top_consumers`](Self::top_consumers).
+    async fn summary(&self, range: TimeRange) -> Result<UsageSummary>;
+
+    /// Events of one tenant, newest first (by id, descending), a page at a time. Pages overlap nowhere, and what was
+    /// there when the first page was read is on one of them.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `cursor` if it is not of this query; whatever the store
+    /// meets.
+    async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>>;
+}
+
+/// Refuses a batch that is too large; for stores.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `batch`.
+pub fn check_batch(batch: &[UsageEvent]) -> Result<()> {
+    if batch.len() > APPEND_EVENTS_MAX {
+        let rule = format!("must not have more than {APPEND_EVENTS_MAX} events, has {}", batch.len());
+        return Err(Error::invalid("batch", rule));
+    }
+    Ok(())
+}
+
+/// Refuses periods that are too many, overlap, do not ascend or do not lie on quarter hours; for stores.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `periods`, `start` or `end`.
+pub fn check_periods(periods: &[TimeRange]) -> Result<()> {
+    if periods.len() > USAGE_PERIODS_MAX {
+        let rule = format!("must not be more than {USAGE_PERIODS_MAX}, are {}", periods.len());
+        return Err(Error::invalid("periods", rule));
+    }
+    if periods.windows(2).any(|pair| pair[0].end() > pair[1].start()) {
+        return Err(Error::invalid("periods", "must ascend and not overlap"));
+    }
+    periods.iter().try_for_each(|period| check_range(*period))
+}
+
+/// Refuses a range that does not begin and end on a quarter hour; for stores.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `start` or `end`.
+pub fn check_range(range: TimeRange) -> Result<()> {
+    let aligned = |instant| crate::time::bucket_start(instant) == instant;
+    let refused = |field, instant| Error::invalid(field, format!("must lie on a quarter hour, is {instant}"));
+    if !aligned(range.start()) {
+        return Err(refused("start", range.start()));
+    }
+    if !aligned(range.end()) {
+        return Err(refused("end", range.end()));
+    }
+    Ok(())
+}

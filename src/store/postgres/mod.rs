@@ -1,0 +1,287 @@
+//! Usage kept in the host's own Postgres.
+
+mod append;
+mod careful;
+mod error;
+mod migrate;
+mod query;
+mod rows;
+mod sql;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::NaiveDate;
+use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Config, NoTls, Transaction};
+
+pub use self::migrate::Migrated;
+
+use self::append::Failed;
+use self::error::{from_pool, from_postgres, is_partition_missing, is_unique_violation};
+use crate::page::Page;
+use crate::store::{Appended, Store, check_batch, check_periods, check_range};
+use crate::time::TimeRange;
+use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
+use crate::{Error, ErrorKind, Result, TenantId};
+
+/// Connections of a pool that this crate makes.
+const CONNECTIONS_MAX: usize = 10;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Usage kept in the host's own Postgres, in the schema `metertrail`.
+///
+/// It connects when it is first used. [`migrate`](Self::migrate) makes the schema and brings it up to date; nothing else
+/// does. Every wait has an end: for a connection 5 seconds, for a call 30, see [`with_timeout`](Self::with_timeout).
+/// Works behind `PgBouncer` in transaction mode. `PostgreSQL` 15 and later.
+///
+/// ```no_run
+/// use metertrail::{PostgresStore, UsageTracker};
+///
+/// # async fn example() -> metertrail::Result<()> {
+/// let store = PostgresStore::from_url("postgres://app@localhost/app")?;
+/// store.migrate().await?;
+/// let tracker = UsageTracker::start(store)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PostgresStore {
+    pool: Pool,
+    timeout: Duration,
+    /// Days whose partition was seen, so that only the first batch of a day asks for it.
+    days: Arc<Mutex<BTreeSet<NaiveDate>>>,
+}
+
+impl PostgresStore {
+    /// A store with a pool of its own: 10 connections at most, without TLS. For other settings bring a pool.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) on `url` if it is not one, or demands TLS.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let mut config =
+            Config::from_str(url).map_err(|error| Error::invalid("url", "is not a Postgres URL").with_source(error))?;
+        if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
+            return Err(Error::invalid("url", "demands TLS: make a pool with it and use PostgresStore::from_pool"));
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("metertrail");
+        }
+        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let pool = Pool::builder(manager)
+            .max_size(CONNECTIONS_MAX)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| Error::new(ErrorKind::Misuse, "the pool cannot be built").with_source(error))?;
+        Ok(Self::from_pool(pool))
+    }
+
+    /// A store on the host's own pool, with the host's TLS, size and limits. The pool needs a runtime for its timeouts
+    /// (`Pool::builder(..).runtime(Runtime::Tokio1)`).
+    pub fn from_pool(pool: Pool) -> Self {
+        Self { pool, timeout: CALL_TIMEOUT, days: Arc::default() }
+    }
+
+    /// A store on this database, which is reached and whose schema is looked at.
+    ///
+    /// # Errors
+    /// As [`from_url`](Self::from_url) and [`check`](Self::check).
+    pub async fn connect(url: &str) -> Result<Self> {
+        let store = Self::from_url(url)?;
+        store.check().await?;
+        Ok(store)
+    }
+
+    /// A copy in which a call takes at most this long; 30 seconds by default. The database is told as well, so that what
+    /// was given up here also ends there.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Makes the schema, or brings it up to date. Does nothing if it is; any number of processes may call it at once.
+    ///
+    /// # Errors
+    /// [`Schema`](ErrorKind::Schema) if the schema was made by a newer or another build;
+    /// [`Unavailable`](ErrorKind::Unavailable) if the database cannot be reached or its role may not.
+    pub async fn migrate(&self) -> Result<Migrated> {
+        self.timed(async {
+            let mut client = self.client().await?;
+            let transaction = client.transaction().await.map_err(from_postgres)?;
+            let migrated = migrate::migrate(&transaction).await?;
+            transaction.commit().await.map_err(from_postgres)?;
+            Ok(migrated)
+        })
+        .await
+    }
+
+    /// The SQL that [`migrate`](Self::migrate) runs on a new database, for those who apply it by other means or want to
+    /// read it first.
+    pub fn migration_sql() -> String {
+        migrate::script()
+    }
+
+    /// Whether the database can be reached and its schema is the one that this crate knows.
+    ///
+    /// # Errors
+    /// [`Schema`](ErrorKind::Schema) if the schema is missing, older, newer or another;
+    /// [`Unavailable`](ErrorKind::Unavailable) if the database cannot be reached.
+    pub async fn check(&self) -> Result<()> {
+        self.timed(async {
+            let client = self.client().await?;
+            migrate::check(&**client).await
+        })
+        .await
+    }
+
+    /// Keeps and counts events inside of the caller's own transaction, so that they commit with the caller's rows or not
+    /// at all. Only inserts: it never waits for the roll-up or another tenant, however long the transaction stays open.
+    ///
+    /// The partitions of the events' days are made beforehand, on a connection of the store.
+    ///
+    /// # Errors
+    /// As [`Store::append`]; the caller's transaction is then lost, as after any error in it.
+    pub async fn append_in(&self, transaction: &Transaction<'_>, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
+        check_batch(batch)?;
+        self.ensure_partitions(batch).await?;
+        careful::append_careful(transaction, batch).await
+    }
+
+    async fn client(&self) -> Result<Client> {
+        let timeouts =
+            Timeouts { wait: Some(CONNECT_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(CONNECT_TIMEOUT) };
+        self.pool.timeout_get(&timeouts).await.map_err(from_pool)
+    }
+
+    /// Runs a call within the store's time.
+    async fn timed<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let overdue = || Error::new(ErrorKind::Unavailable, format!("the database did not answer in {:?}", self.timeout));
+        tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| Err(overdue()))
+    }
+
+    async fn ensure_partitions(&self, batch: &[UsageEvent]) -> Result<()> {
+        let mut missing = append::days_of(batch);
+        {
+            let seen = self.days.lock().unwrap_or_else(PoisonError::into_inner);
+            missing.retain(|day| !seen.contains(day));
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut client = self.client().await?;
+        // One transaction a day: each holds its lock on the parent for a moment only.
+        for day in missing {
+            let transaction = self.begin(&mut client).await?;
+            append::ensure_partition(&transaction, day).await?;
+            transaction.commit().await.map_err(from_postgres)?;
+            self.days.lock().unwrap_or_else(PoisonError::into_inner).insert(day);
+        }
+        Ok(())
+    }
+
+    async fn begin<'a>(&self, client: &'a mut Client) -> Result<deadpool_postgres::Transaction<'a>> {
+        let transaction = client.transaction().await.map_err(from_postgres)?;
+        let milliseconds = self.timeout.as_millis().to_string();
+        transaction.query_typed(sql::BEGIN, &[(&milliseconds, Type::TEXT)]).await.map_err(from_postgres)?;
+        Ok(transaction)
+    }
+
+    async fn append_once(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
+        self.ensure_partitions(batch).await?;
+        let mut client = self.client().await?;
+        if careful::all_distinct(batch) {
+            let transaction = self.begin(&mut client).await?;
+            match append::append_new(&transaction, batch).await {
+                Ok(()) => {
+                    transaction.commit().await.map_err(from_postgres)?;
+                    return Ok(vec![Appended::New; batch.len()]);
+                }
+                Err(failed) => {
+                    transaction.rollback().await.map_err(from_postgres)?;
+                    self.is_there_another_way(failed, batch).await?;
+                }
+            }
+        }
+        let transaction = self.begin(&mut client).await?;
+        let appended = careful::append_careful(&transaction, batch).await?;
+        transaction.commit().await.map_err(from_postgres)?;
+        Ok(appended)
+    }
+
+    /// Whether the careful way may do what the fast one could not.
+    async fn is_there_another_way(&self, failed: Failed, batch: &[UsageEvent]) -> Result<()> {
+        match failed {
+            Failed::Database(error) if is_unique_violation(&error) => Ok(()),
+            Failed::Database(error) if is_partition_missing(&error) => {
+                // Retention dropped a partition that this process had seen.
+                self.days.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                self.ensure_partitions(batch).await
+            }
+            failed => Err(failed.into_error()),
+        }
+    }
+}
+
+/// Shows the pool's state and no secrets.
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore")
+            .field("pool", &self.pool.status())
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
+        check_batch(batch)?;
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.timed(self.append_once(batch)).await
+    }
+
+    async fn roll_up(&self, steps_max: u32) -> Result<u64> {
+        self.timed(async {
+            let mut client = self.client().await?;
+            let transaction = self.begin(&mut client).await?;
+            let steps = i64::from(steps_max);
+            let rows = transaction.query_typed(sql::ROLL_UP, &[(&steps, Type::INT8)]).await.map_err(from_postgres)?;
+            let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Store, "the roll-up gave no answer"))?;
+            let folded = rows::natural(row, 0, rows::get(row, 0)?)?;
+            transaction.commit().await.map_err(from_postgres)?;
+            Ok(folded)
+        })
+        .await
+    }
+
+    async fn usage(&self, tenant_id: &TenantId, periods: &[TimeRange]) -> Result<Vec<UsageMetrics>> {
+        check_periods(periods)?;
+        self.timed(async { query::usage(&self.client().await?, tenant_id, periods).await }).await
+    }
+
+    async fn top_consumers(&self, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
+        check_range(query.range)?;
+        self.timed(async { query::top_consumers(&self.client().await?, query).await }).await
+    }
+
+    async fn summary(&self, range: TimeRange) -> Result<UsageSummary> {
+        check_range(range)?;
+        self.timed(async { query::summary(&self.client().await?, range).await }).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
+        self.timed(async { query::events(&self.client().await?, query).await }).await
+    }
+}

@@ -1,0 +1,4 @@
+-- Makes the partition of one UTC day of events, if it is missing.
+-- $1 date.
+-- Locks: share update exclusive on the events' parent, only when a partition is made; writers go on.
+SELECT metertrail.ensure_usage_partition($1)

@@ -1,0 +1,60 @@
+//! Background work, and the only place that spawns it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::store::Store;
+use crate::usage::UsageEvent;
+use crate::usage::flusher::Flusher;
+use crate::{Error, ErrorKind, Result};
+
+/// The most steps of one call of [`Store::roll_up`], so that none holds its transaction for long.
+const ROLL_UP_STEPS_MAX: u32 = 50_000;
+
+/// Starts the background tasks of one tracker; gives the flusher's.
+pub(crate) fn spawn(flusher: Flusher, roll_up: RollUp) -> Result<JoinHandle<Vec<UsageEvent>>> {
+    let runtime = Handle::try_current().map_err(|error| {
+        Error::new(ErrorKind::Misuse, "a tracker must be started inside of a tokio runtime").with_source(error)
+    })?;
+    runtime.spawn(roll_up.run());
+    Ok(runtime.spawn(flusher.run()))
+}
+
+/// Rolls up what was appended, at intervals, until the tracker stops.
+#[derive(Debug)]
+pub(crate) struct RollUp {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) interval: Duration,
+    pub(crate) stop: watch::Receiver<Option<Instant>>,
+}
+
+impl RollUp {
+    async fn run(mut self) {
+        // The wait is ended by the stop, by its sender's end, or, as a rule, by the interval.
+        while timeout(self.interval, self.stop.wait_for(Option::is_some)).await.is_err() {
+            self.drain().await;
+        }
+    }
+
+    /// Until nothing is left. What fails is tried again at the next interval: answers do not depend on it.
+    async fn drain(&self) {
+        loop {
+            match self.store.roll_up(ROLL_UP_STEPS_MAX).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "metertrail: rolling up failed, trying again later");
+                    return;
+                }
+            }
+            if self.stop.borrow().is_some() {
+                return;
+            }
+        }
+    }
+}

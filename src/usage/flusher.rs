@@ -1,0 +1,255 @@
+//! Writes the buffer to the store, batch by batch, until everything accepted is kept or the time for it is over.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use uuid::Uuid;
+
+use crate::store::{Appended, Store};
+use crate::usage::ack::Completion;
+use crate::usage::buffer::{Buffer, Segment};
+use crate::usage::{FlushPolicy, UsageEvent};
+use crate::{Error, ErrorKind, Result};
+
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Refused events kept for the shutdown report.
+const REJECTED_KEPT_MAX: usize = 1_000;
+
+/// What the flusher has done, for [`Health`](crate::usage::Health) and the shutdown report.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) written: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) conflicts: AtomicU64,
+    pub(crate) rejected: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    kept_aside: Mutex<VecDeque<(UsageEvent, Error)>>,
+    last_error: Mutex<Option<Error>>,
+}
+
+impl Tally {
+    pub(crate) fn last_error(&self) -> Option<Error> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn take_rejected(&self) -> Vec<(UsageEvent, Error)> {
+        self.kept_aside.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+    }
+
+    fn count(&self, appended: Appended) {
+        let counter = match appended {
+            Appended::New => &self.written,
+            Appended::Duplicate => &self.duplicates,
+            Appended::Conflict => &self.conflicts,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn reject(&self, event: &UsageEvent, error: &Error) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(tenant = %event.tenant_id, id = %event.id(), %error, "metertrail: the store refused an event");
+        let mut kept = self.kept_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= REJECTED_KEPT_MAX {
+            kept.pop_front();
+        }
+        kept.push_back((event.clone(), error.clone()));
+    }
+
+    fn set_last_error(&self, error: Option<Error>) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+}
+
+/// The writing side of one tracker. [`run`](Self::run) is its whole life.
+#[derive(Debug)]
+pub(crate) struct Flusher {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) buffer: Arc<Buffer>,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) policy: FlushPolicy,
+    pub(crate) append_timeout: Duration,
+    /// Set to the deadline when the tracker is shut down.
+    pub(crate) stop: watch::Receiver<Option<Instant>>,
+}
+
+impl Flusher {
+    /// Writes until the tracker is shut down and the buffer drained, or its deadline is over. Gives the events that are
+    /// not known to be written.
+    pub(crate) async fn run(mut self) -> Vec<UsageEvent> {
+        let mut in_flight: FuturesUnordered<BoxFuture<'static, Arc<Segment>>> = FuturesUnordered::new();
+        let mut unwritten: Vec<Arc<Segment>> = Vec::new();
+        let mut age_limit: Option<Instant> = None;
+        loop {
+            let deadline = *self.stop.borrow_and_update();
+            let aged = age_limit.is_some_and(|limit| limit <= Instant::now());
+            while in_flight.len() < self.policy.concurrency
+                && let Some(segment) = self.buffer.take(aged || deadline.is_some())
+            {
+                let segment = Arc::new(segment);
+                unwritten.push(Arc::clone(&segment));
+                in_flight.push(self.writer(segment));
+                age_limit = None;
+            }
+            if deadline.is_some() && in_flight.is_empty() && self.buffer.is_empty() {
+                return Vec::new();
+            }
+            if age_limit.is_none() && !self.buffer.is_empty() {
+                age_limit = Some(Instant::now() + self.policy.age);
+            }
+            // A batch that is due by age but finds every connection busy waits for one to come back.
+            let timer = age_limit.filter(|_| in_flight.len() < self.policy.concurrency);
+            tokio::select! {
+                Some(segment) = in_flight.next(), if !in_flight.is_empty() => {
+                    unwritten.retain(|other| !Arc::ptr_eq(other, &segment));
+                    if let Ok(segment) = Arc::try_unwrap(segment) {
+                        self.buffer.release(segment.into_events());
+                    }
+                }
+                () = self.buffer.changed() => {}
+                () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {}
+                _ = self.stop.changed(), if deadline.is_none() => {}
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    drop(in_flight);
+                    return self.give_up(unwritten);
+                }
+            }
+        }
+    }
+
+    fn writer(&self, segment: Arc<Segment>) -> BoxFuture<'static, Arc<Segment>> {
+        let store = Arc::clone(&self.store);
+        let tally = Arc::clone(&self.tally);
+        let append_timeout = self.append_timeout;
+        async move {
+            let results = write(&*store, &tally, append_timeout, &segment.events).await;
+            segment.completion.resolve(results);
+            segment
+        }
+        .boxed()
+    }
+
+    /// Out of time: tells every waiter and hands the events over.
+    fn give_up(&self, mut unwritten: Vec<Arc<Segment>>) -> Vec<UsageEvent> {
+        while let Some(segment) = self.buffer.take(true) {
+            unwritten.push(Arc::new(segment));
+        }
+        let error = Error::new(ErrorKind::ShutDown, "the tracker was shut down before the store confirmed the event");
+        let hand_over = |segment: Arc<Segment>| {
+            segment.completion.resolve(vec![Err(error.clone()); segment.events.len()]);
+            match Arc::try_unwrap(segment) {
+                Ok(segment) => segment.into_events(),
+                Err(segment) => segment.events.clone(),
+            }
+        };
+        unwritten.into_iter().flat_map(hand_over).collect()
+    }
+}
+
+/// Writes a batch whatever it takes: waits out what passes, and halves a batch that the store refuses until the refused
+/// events stand alone.
+async fn write(
+    store: &dyn Store,
+    tally: &Tally,
+    append_timeout: Duration,
+    events: &[UsageEvent],
+) -> Vec<Result<Appended>> {
+    let mut results: Vec<Result<Appended>> = Vec::with_capacity(events.len());
+    let mut parts = vec![events];
+    while let Some(part) = parts.pop() {
+        match append_until_decided(store, tally, append_timeout, part).await {
+            Ok(appended) => {
+                appended.iter().for_each(|appended| tally.count(*appended));
+                results.extend(appended.into_iter().map(Ok));
+            }
+            Err(error) if part.len() <= 1 => {
+                part.iter().for_each(|event| tally.reject(event, &error));
+                results.extend(part.iter().map(|_| Err(error.clone())));
+            }
+            Err(_) => {
+                let (left, right) = part.split_at(part.len() / 2);
+                parts.push(right);
+                parts.push(left);
+            }
+        }
+    }
+    results
+}
+
+/// Appends until the store has kept the events or refused them for good.
+async fn append_until_decided(
+    store: &dyn Store,
+    tally: &Tally,
+    append_timeout: Duration,
+    events: &[UsageEvent],
+) -> Result<Vec<Appended>> {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let error = match append_once(store, append_timeout, events).await {
+            Ok(appended) if appended.len() == events.len() => {
+                tally.set_last_error(None);
+                return Ok(appended);
+            }
+            Ok(_) => Error::new(ErrorKind::Store, "the store answered for another number of events than it was given"),
+            Err(error) => error,
+        };
+        tally.set_last_error(Some(error.clone()));
+        if !may_pass(&error) {
+            return Err(error);
+        }
+        tally.retries.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(%error, events = events.len(), "metertrail: writing usage failed, trying again");
+        tokio::time::sleep(with_jitter(backoff)).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+async fn append_once(store: &dyn Store, append_timeout: Duration, events: &[UsageEvent]) -> Result<Vec<Appended>> {
+    let append = AssertUnwindSafe(store.append(events)).catch_unwind();
+    match timeout(append_timeout, append).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_panic)) => Err(Error::new(ErrorKind::Store, "the store panicked while it appended")),
+        Err(_) => Err(Error::new(ErrorKind::Unavailable, format!("the store did not answer in {append_timeout:?}"))),
+    }
+}
+
+/// Whether the fault lies with the store and not with the events. A missing schema is repaired by a migration, so it is
+/// waited for: no accepted event is lost by it.
+fn may_pass(error: &Error) -> bool {
+    error.is_transient() || error.kind() == ErrorKind::Schema
+}
+
+/// Between a half and the whole of a duration, so that many processes do not come back in step.
+fn with_jitter(duration: Duration) -> Duration {
+    let random = u32::from(Uuid::new_v4().as_bytes()[0]);
+    duration / 2 + duration * random / 510
+}
+
+impl Completion {
+    /// For events that were dropped with the runtime: the waiters are told instead of waiting for ever.
+    pub(crate) fn abandon(&self, events: usize) {
+        let error = Error::new(ErrorKind::ShutDown, "the tracker's runtime ended before the event was written");
+        self.resolve(vec![Err(error); events]);
+    }
+}
+
+impl Segment {
+    /// The events, once their waiters have been told.
+    fn into_events(mut self) -> Vec<UsageEvent> {
+        std::mem::take(&mut self.events)
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.completion.abandon(self.events.len());
+    }
+}

@@ -1,0 +1,14 @@
+//! All integration tests, in one binary: one throw-away Postgres for all of them.
+#![cfg(all(feature = "postgres", feature = "test-util"))]
+#![allow(
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    missing_docs
+)]
+
+mod harness;
+mod tidy;
