@@ -21,6 +21,7 @@ pub use crate::tenant::{TENANT_ID_BYTES_MAX, TenantId};
 pub use crate::text::{LABEL_BYTES_MAX, Label};
 pub use crate::time::{Period, TimeRange, Zone};
 pub use crate::usage::{
-    Ack, Actual, Consumer, Cost, EventId, EventQuery, EventType, FlushPolicy, Measure, Measures, Metadata, Operation,
-    Outcome, TokenClass, TokenSource, TokenUsage, UsageEvent, UsageMetrics, UsagePeriod, UsageSummary, UsageTracker,
+    Ack, Actual, Consumer, Cost, EventId, EventQuery, EventType, FlushPolicy, Health, LatencySketch, Measure,
+    Measures, Metadata, Operation, Outcome, Overflow, Quantile, Recorded, ShutdownReport, TokenClass,
+    TokenSource, TokenUsage, UsageEvent, UsageMetrics, UsagePeriod, UsageSummary, UsageTracker,
 };

@@ -15,7 +15,8 @@ use crate::store::{Appended, Store, check_batch, check_periods, check_range};
 use crate::text::Label;
 use crate::time::{TimeRange, bucket_start};
 use crate::usage::{
-    Consumer, EventId, EventQuery, SUMMARY_EXCEEDED_MAX, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary,
+    Consumer, EventId, EventQuery, SUMMARY_EXCEEDED_MAX, TopConsumersQuery, UsageEvent, UsageMetrics,
+    UsageSummary,
 };
 use crate::{Error, ErrorKind, Result, TenantId};
 
@@ -64,7 +65,8 @@ impl Store for MemoryStore {
     async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
         check_batch(batch)?;
         let mut tenants = self.write();
-        let mut append = |event: &UsageEvent| tenants.entry(event.tenant_id.clone()).or_default().append(event);
+        let mut append =
+            |event: &UsageEvent| tenants.entry(event.tenant_id.clone()).or_default().append(event);
         Ok(batch.iter().map(&mut append).collect())
     }
 
@@ -76,7 +78,10 @@ impl Store for MemoryStore {
         check_periods(periods)?;
         let tenants = self.read();
         let tenant = tenants.get(tenant_id);
-        Ok(periods.iter().map(|period| tenant.map(|tenant| tenant.usage(*period)).unwrap_or_default()).collect())
+        Ok(periods
+            .iter()
+            .map(|period| tenant.map(|tenant| tenant.usage(*period)).unwrap_or_default())
+            .collect())
     }
 
     async fn top_consumers(&self, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
@@ -103,11 +108,15 @@ impl Store for MemoryStore {
             }
             summary.tenants += 1;
             if metrics.quota_exceeded > 0 {
-                summary.quota_exceeded.push((tenant_id.clone(), metrics.quota_exceeded));
+                summary
+                    .quota_exceeded
+                    .push((tenant_id.clone(), metrics.quota_exceeded));
             }
             total.merge(&metrics);
         }
-        summary.quota_exceeded.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        summary
+            .quota_exceeded
+            .sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         summary.quota_exceeded.truncate(SUMMARY_EXCEEDED_MAX);
         summary.calls = total.calls;
         summary.failures = total.failures;
@@ -119,17 +128,33 @@ impl Store for MemoryStore {
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
-        let before = query.after.as_ref().map(|cursor| position(cursor, query)).transpose()?;
+        let before = query
+            .after
+            .as_ref()
+            .map(|cursor| position(cursor, query))
+            .transpose()?;
         let tenants = self.read();
         let Some(tenant) = tenants.get(&query.tenant_id) else {
-            return Ok(Page { items: Vec::new(), next: None });
+            return Ok(Page {
+                items: Vec::new(),
+                next: None,
+            });
         };
         let size = usize::from(query.page_size.get());
         let upper = before.map_or(Bound::Unbounded, Bound::Excluded);
         let matching = |event: &&UsageEvent| {
-            query.matches(&event.tenant_id, event.occurred_at(), &event.event_type, event.outcome)
+            query.matches(
+                &event.tenant_id,
+                event.occurred_at(),
+                &event.event_type,
+                event.outcome,
+            )
         };
-        let descending = tenant.events.range((Bound::Unbounded, upper)).rev().map(|(_, event)| event);
+        let descending = tenant
+            .events
+            .range((Bound::Unbounded, upper))
+            .rev()
+            .map(|(_, event)| event);
         let mut items: Vec<UsageEvent> = descending.filter(matching).take(size + 1).cloned().collect();
         let more = items.len() > size;
         items.truncate(size);
@@ -153,7 +178,11 @@ impl Tenant {
             None => self.events.get(&event.id()),
         };
         if let Some(kept) = kept {
-            return if kept.same_payload(event) { Appended::Duplicate } else { Appended::Conflict };
+            return if kept.same_payload(event) {
+                Appended::Duplicate
+            } else {
+                Appended::Conflict
+            };
         }
         match self.quarter_hours.entry(bucket_start(event.occurred_at())) {
             Entry::Occupied(mut entry) => entry.get_mut().add(event),
@@ -168,7 +197,9 @@ impl Tenant {
 
     fn usage(&self, range: TimeRange) -> UsageMetrics {
         let mut metrics = UsageMetrics::default();
-        self.quarter_hours.range(range.start()..range.end()).for_each(|(_, quarter_hour)| metrics.merge(quarter_hour));
+        self.quarter_hours
+            .range(range.start()..range.end())
+            .for_each(|(_, quarter_hour)| metrics.merge(quarter_hour));
         metrics
     }
 }

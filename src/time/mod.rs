@@ -27,6 +27,7 @@ mod month;
 mod period;
 mod range;
 mod span;
+pub(crate) mod timer;
 mod zone;
 
 pub use self::clock::{Clock, SystemClock};

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::store::Store;
+use crate::time::timer::Instant;
 use crate::usage::UsageEvent;
 use crate::usage::flusher::Flusher;
 use crate::{Error, ErrorKind, Result};
@@ -19,7 +20,11 @@ const ROLL_UP_STEPS_MAX: u32 = 50_000;
 /// Starts the background tasks of one tracker; gives the flusher's.
 pub(crate) fn spawn(flusher: Flusher, roll_up: RollUp) -> Result<JoinHandle<Vec<UsageEvent>>> {
     let runtime = Handle::try_current().map_err(|error| {
-        Error::new(ErrorKind::Misuse, "a tracker must be started inside of a tokio runtime").with_source(error)
+        Error::new(
+            ErrorKind::Misuse,
+            "a tracker must be started inside of a tokio runtime",
+        )
+        .with_source(error)
     })?;
     runtime.spawn(roll_up.run());
     Ok(runtime.spawn(flusher.run()))
@@ -36,7 +41,10 @@ pub(crate) struct RollUp {
 impl RollUp {
     async fn run(mut self) {
         // The wait is ended by the stop, by its sender's end, or, as a rule, by the interval.
-        while timeout(self.interval, self.stop.wait_for(Option::is_some)).await.is_err() {
+        while timeout(self.interval, self.stop.wait_for(Option::is_some))
+            .await
+            .is_err()
+        {
             self.drain().await;
         }
     }

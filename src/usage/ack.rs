@@ -45,24 +45,47 @@ pub struct Ack {
 #[derive(Debug)]
 enum State {
     /// In the buffer, at this place of a segment.
-    Accepted { handle: Arc<Handle>, segment: Arc<Completion>, index: usize },
+    Accepted {
+        handle: Arc<Handle>,
+        segment: Arc<Completion>,
+        index: usize,
+    },
     /// There was no room; it is accepted when there is.
-    Waiting { handle: Arc<Handle>, event: Box<Option<UsageEvent>> },
+    Waiting {
+        handle: Arc<Handle>,
+        event: Box<Option<UsageEvent>>,
+    },
     /// Refused.
     Refused(Error),
 }
 
 impl Ack {
     pub(super) fn accepted(id: EventId, handle: Arc<Handle>, segment: Arc<Completion>, index: usize) -> Self {
-        Self { id, state: State::Accepted { handle, segment, index } }
+        Self {
+            id,
+            state: State::Accepted {
+                handle,
+                segment,
+                index,
+            },
+        }
     }
 
     pub(super) fn waiting(handle: Arc<Handle>, event: UsageEvent) -> Self {
-        Self { id: event.id(), state: State::Waiting { handle, event: Box::new(Some(event)) } }
+        Self {
+            id: event.id(),
+            state: State::Waiting {
+                handle,
+                event: Box::new(Some(event)),
+            },
+        }
     }
 
     pub(super) fn refused(id: EventId, error: Error) -> Self {
-        Self { id, state: State::Refused(error) }
+        Self {
+            id,
+            state: State::Refused(error),
+        }
     }
 
     /// The event's id, known before it is kept.
@@ -78,7 +101,11 @@ impl Ack {
     async fn wait(mut self) -> Result<Recorded> {
         loop {
             match &mut self.state {
-                State::Accepted { handle, segment, index } => {
+                State::Accepted {
+                    handle,
+                    segment,
+                    index,
+                } => {
                     if !segment.is_taken() {
                         handle.buffer().hurry();
                     }
@@ -92,7 +119,11 @@ impl Ack {
                         return Err(Error::new(ErrorKind::Misuse, "the event was already taken"));
                     };
                     self.state = match handle.buffer().push(room, event) {
-                        Ok((segment, index)) => State::Accepted { handle, segment, index },
+                        Ok((segment, index)) => State::Accepted {
+                            handle,
+                            segment,
+                            index,
+                        },
                         Err(error) => State::Refused(error),
                     };
                 }
@@ -127,7 +158,8 @@ fn into_recorded(id: EventId, appended: Result<Appended>) -> Result<Recorded> {
         Appended::New => Ok(Recorded { id, duplicate: false }),
         Appended::Duplicate => Ok(Recorded { id, duplicate: true }),
         Appended::Conflict => {
-            let message = format!("event {id}: its id or idempotency key belongs to an event with another payload");
+            let message =
+                format!("event {id}: its id or idempotency key belongs to an event with another payload");
             Err(Error::new(ErrorKind::Conflict, message))
         }
     }
@@ -159,7 +191,12 @@ impl Completion {
     }
 
     async fn wait(&self, index: usize) -> Result<Appended> {
-        let missing = || Err(Error::new(ErrorKind::Store, "the store answered for fewer events than it was given"));
+        let missing = || {
+            Err(Error::new(
+                ErrorKind::Store,
+                "the store answered for fewer events than it was given",
+            ))
+        };
         loop {
             let done = self.done.notified();
             if let Some(results) = self.results.get() {

@@ -45,7 +45,11 @@ pub(crate) struct Segment {
 impl Buffer {
     pub(crate) fn new(events_max: usize, segment_events: usize) -> Self {
         Self {
-            queue: Mutex::new(Queue { segments: VecDeque::new(), spare: Vec::new(), closed: false }),
+            queue: Mutex::new(Queue {
+                segments: VecDeque::new(),
+                spare: Vec::new(),
+                closed: false,
+            }),
             room: Semaphore::new(events_max),
             events_max,
             segment_events,
@@ -66,16 +70,29 @@ impl Buffer {
     }
 
     /// Takes an event in; gives the completion that it shares and its place there.
-    pub(crate) fn push(&self, room: SemaphorePermit<'_>, event: UsageEvent) -> Result<(Arc<Completion>, usize)> {
+    pub(crate) fn push(
+        &self,
+        room: SemaphorePermit<'_>,
+        event: UsageEvent,
+    ) -> Result<(Arc<Completion>, usize)> {
         let mut queue = self.lock();
         if queue.closed {
             return Err(Self::shut_down());
         }
         room.forget();
-        let begins_segment = queue.segments.back().is_none_or(|last| last.events.len() >= self.segment_events);
+        let begins_segment = queue
+            .segments
+            .back()
+            .is_none_or(|last| last.events.len() >= self.segment_events);
         if begins_segment {
-            let events = queue.spare.pop().unwrap_or_else(|| Vec::with_capacity(self.segment_events));
-            queue.segments.push_back(Segment { events, completion: Arc::default() });
+            let events = queue
+                .spare
+                .pop()
+                .unwrap_or_else(|| Vec::with_capacity(self.segment_events));
+            queue.segments.push_back(Segment {
+                events,
+                completion: Arc::default(),
+            });
         }
         let first = queue.segments.len() == 1;
         let Some(segment) = queue.segments.back_mut() else {
@@ -160,7 +177,9 @@ impl Buffer {
     pub(crate) fn count_dropped(&self) {
         let before = self.dropped.fetch_add(1, Ordering::Relaxed);
         if before == 0 {
-            tracing::warn!("metertrail: the usage buffer is full, events are dropped (counted in Health::dropped)");
+            tracing::warn!(
+                "metertrail: the usage buffer is full, events are dropped (counted in Health::dropped)"
+            );
         }
     }
 

@@ -10,10 +10,11 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
 use uuid::Uuid;
 
 use crate::store::{Appended, Store};
+use crate::time::timer::{Instant, after, is_over};
 use crate::usage::ack::Completion;
 use crate::usage::buffer::{Buffer, Segment};
 use crate::usage::{FlushPolicy, UsageEvent};
@@ -38,11 +39,18 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn last_error(&self) -> Option<Error> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn take_rejected(&self) -> Vec<(UsageEvent, Error)> {
-        self.kept_aside.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+        self.kept_aside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+            .collect()
     }
 
     fn count(&self, appended: Appended) {
@@ -90,7 +98,7 @@ impl Flusher {
         let mut age_limit: Option<Instant> = None;
         loop {
             let deadline = *self.stop.borrow_and_update();
-            let aged = age_limit.is_some_and(|limit| limit <= Instant::now());
+            let aged = age_limit.is_some_and(is_over);
             while in_flight.len() < self.policy.concurrency
                 && let Some(segment) = self.buffer.take(aged || deadline.is_some())
             {
@@ -103,7 +111,7 @@ impl Flusher {
                 return Vec::new();
             }
             if age_limit.is_none() && !self.buffer.is_empty() {
-                age_limit = Some(Instant::now() + self.policy.age);
+                age_limit = Some(after(self.policy.age));
             }
             // A batch that is due by age but finds every connection busy waits for one to come back.
             let timer = age_limit.filter(|_| in_flight.len() < self.policy.concurrency);
@@ -115,9 +123,9 @@ impl Flusher {
                     }
                 }
                 () = self.buffer.changed() => {}
-                () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {}
+                () = passed(timer) => {}
                 _ = self.stop.changed(), if deadline.is_none() => {}
-                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                () = passed(deadline) => {
                     drop(in_flight);
                     return self.give_up(unwritten);
                 }
@@ -142,9 +150,14 @@ impl Flusher {
         while let Some(segment) = self.buffer.take(true) {
             unwritten.push(Arc::new(segment));
         }
-        let error = Error::new(ErrorKind::ShutDown, "the tracker was shut down before the store confirmed the event");
+        let error = Error::new(
+            ErrorKind::ShutDown,
+            "the tracker was shut down before the store confirmed the event",
+        );
         let hand_over = |segment: Arc<Segment>| {
-            segment.completion.resolve(vec![Err(error.clone()); segment.events.len()]);
+            segment
+                .completion
+                .resolve(vec![Err(error.clone()); segment.events.len()]);
             match Arc::try_unwrap(segment) {
                 Ok(segment) => segment.into_events(),
                 Err(segment) => segment.events.clone(),
@@ -198,7 +211,10 @@ async fn append_until_decided(
                 tally.set_last_error(None);
                 return Ok(appended);
             }
-            Ok(_) => Error::new(ErrorKind::Store, "the store answered for another number of events than it was given"),
+            Ok(_) => Error::new(
+                ErrorKind::Store,
+                "the store answered for another number of events than it was given",
+            ),
             Err(error) => error,
         };
         tally.set_last_error(Some(error.clone()));
@@ -212,12 +228,30 @@ async fn append_until_decided(
     }
 }
 
-async fn append_once(store: &dyn Store, append_timeout: Duration, events: &[UsageEvent]) -> Result<Vec<Appended>> {
+async fn append_once(
+    store: &dyn Store,
+    append_timeout: Duration,
+    events: &[UsageEvent],
+) -> Result<Vec<Appended>> {
     let append = AssertUnwindSafe(store.append(events)).catch_unwind();
     match timeout(append_timeout, append).await {
         Ok(Ok(result)) => result,
-        Ok(Err(_panic)) => Err(Error::new(ErrorKind::Store, "the store panicked while it appended")),
-        Err(_) => Err(Error::new(ErrorKind::Unavailable, format!("the store did not answer in {append_timeout:?}"))),
+        Ok(Err(_panic)) => Err(Error::new(
+            ErrorKind::Store,
+            "the store panicked while it appended",
+        )),
+        Err(_) => Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("the store did not answer in {append_timeout:?}"),
+        )),
+    }
+}
+
+/// Waits for an instant; for ever if there is none.
+async fn passed(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -236,7 +270,10 @@ fn with_jitter(duration: Duration) -> Duration {
 impl Completion {
     /// For events that were dropped with the runtime: the waiters are told instead of waiting for ever.
     pub(crate) fn abandon(&self, events: usize) {
-        let error = Error::new(ErrorKind::ShutDown, "the tracker's runtime ended before the event was written");
+        let error = Error::new(
+            ErrorKind::ShutDown,
+            "the tracker's runtime ended before the event was written",
+        );
         self.resolve(vec![Err(error); events]);
     }
 }

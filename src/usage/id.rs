@@ -34,7 +34,11 @@ impl EventId {
     pub fn at(instant: DateTime<Utc>) -> Self {
         let instant = instant.clamp(TIME_MIN, TIME_MAX - TimeDelta::milliseconds(1));
         let seconds = u64::try_from(instant.timestamp()).unwrap_or(0);
-        Self(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, instant.timestamp_subsec_nanos())))
+        Self(Uuid::new_v7(Timestamp::from_unix(
+            NoContext,
+            seconds,
+            instant.timestamp_subsec_nanos(),
+        )))
     }
 
     /// Takes an id that was made elsewhere.
@@ -49,7 +53,10 @@ impl EventId {
         let id = Self(id);
         let millisecond = id.millisecond();
         if millisecond < TIME_MIN || millisecond >= TIME_MAX {
-            return Err(Error::invalid("id", format!("its time {millisecond} lies outside of {TIME_MIN} to {TIME_MAX}")));
+            return Err(Error::invalid(
+                "id",
+                format!("its time {millisecond} lies outside of {TIME_MIN} to {TIME_MAX}"),
+            ));
         }
         Ok(id)
     }
@@ -62,7 +69,9 @@ impl EventId {
     /// The time inside of the id.
     pub fn millisecond(self) -> DateTime<Utc> {
         let bytes = self.0.into_bytes();
-        let milliseconds = bytes[..6].iter().fold(0_i64, |sum, byte| sum << 8 | i64::from(*byte));
+        let milliseconds = bytes[..6]
+            .iter()
+            .fold(0_i64, |sum, byte| sum << 8 | i64::from(*byte));
         DateTime::from_timestamp_millis(milliseconds).unwrap_or(TIME_MIN)
     }
 
@@ -78,7 +87,11 @@ impl EventId {
     /// A bound that is above any id made before the instant, also in its millisecond.
     pub fn upper_bound(instant: DateTime<Utc>) -> Uuid {
         let whole = instant.timestamp_subsec_nanos() % 1_000_000 == 0;
-        Self::lower_bound(if whole { instant } else { instant + TimeDelta::milliseconds(1) })
+        Self::lower_bound(if whole {
+            instant
+        } else {
+            instant + TimeDelta::milliseconds(1)
+        })
     }
 }
 

@@ -23,7 +23,8 @@ pub use self::amount::{
     MEASURES_PER_EVENT_MAX, Measures, StatusCode,
 };
 pub use self::event::{
-    CustomEventType, ERROR_MESSAGE_BYTES_MAX, EVENT_TYPE_BYTES_MAX, ErrorMessage, EventType, Outcome, UsageEvent,
+    CustomEventType, ERROR_MESSAGE_BYTES_MAX, EVENT_TYPE_BYTES_MAX, ErrorMessage, EventType, Outcome,
+    UsageEvent,
 };
 pub use self::id::EventId;
 pub use self::metadata::{METADATA_BYTES_MAX, METADATA_DEPTH_MAX, Metadata};
@@ -33,6 +34,6 @@ pub use self::query::{
     UsageSummary,
 };
 pub use self::rollup::{UsageDelta, UsageMetrics};
-pub use self::sketch::LatencySketch;
+pub use self::sketch::{LatencySketch, Quantile};
 pub use self::tokens::{TOKENS_PER_EVENT_MAX, TokenClass, TokenCounts, TokenSource, TokenUsage};
 pub use self::tracker::{FlushPolicy, Health, Overflow, ShutdownReport, UsageTracker, UsageTrackerBuilder};

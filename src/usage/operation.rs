@@ -10,7 +10,8 @@ use crate::Result;
 use crate::text::Label;
 use crate::usage::tracker::Handle;
 use crate::usage::{
-    Ack, Cost, ErrorMessage, EventId, Latency, Measures, Metadata, Outcome, StatusCode, TokenUsage, UsageEvent,
+    Ack, Cost, ErrorMessage, EventId, Latency, Measures, Metadata, Outcome, StatusCode, TokenUsage,
+    UsageEvent,
 };
 
 /// A unit of work, begun by [`UsageTracker::track`](crate::UsageTracker::track).
@@ -47,7 +48,12 @@ pub struct Operation {
 
 impl Operation {
     pub(super) fn start(handle: Arc<Handle>, event: UsageEvent, started: Duration) -> Self {
-        Self { handle, event: Some(event), started, estimate: None }
+        Self {
+            handle,
+            event: Some(event),
+            started,
+            estimate: None,
+        }
     }
 
     /// The id that the event will have.
@@ -61,7 +67,9 @@ impl Operation {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `session_id`, as [`Label::new`]. As with all setters, the
     /// operation is then gone and no event comes of it.
     pub fn session_id(self, session_id: impl AsRef<str>) -> Result<Self> {
-        self.set_label(Label::new("session_id", session_id), |event| &mut event.session_id)
+        self.set_label(Label::new("session_id", session_id), |event| {
+            &mut event.session_id
+        })
     }
 
     /// The user who asked for it.
@@ -94,7 +102,9 @@ impl Operation {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `idempotency_key`.
     pub fn idempotency_key(self, key: impl AsRef<str>) -> Result<Self> {
-        self.set_label(Label::new("idempotency_key", key), |event| &mut event.idempotency_key)
+        self.set_label(Label::new("idempotency_key", key), |event| {
+            &mut event.idempotency_key
+        })
     }
 
     /// What else to remember: a JSON object of at most 16 KiB.
@@ -122,7 +132,11 @@ impl Operation {
 
     /// It failed, after it had used this ([`Actual::new`] if nothing).
     pub fn record_failure(self, error: impl Display, actual: impl Into<Actual>) -> Ack {
-        self.record(Outcome::Failure, actual.into(), Some(ErrorMessage::new(error.to_string())))
+        self.record(
+            Outcome::Failure,
+            actual.into(),
+            Some(ErrorMessage::new(error.to_string())),
+        )
     }
 
     /// It was refused because it came too soon.
@@ -151,7 +165,13 @@ impl Operation {
         }
     }
 
-    fn finish(&self, mut event: UsageEvent, outcome: Outcome, actual: Actual, error: Option<ErrorMessage>) -> Ack {
+    fn finish(
+        &self,
+        mut event: UsageEvent,
+        outcome: Outcome,
+        actual: Actual,
+        error: Option<ErrorMessage>,
+    ) -> Ack {
         let measured = || Latency::saturating(self.handle.clock().monotonic().saturating_sub(self.started));
         event.outcome = outcome;
         event.latency = Some(actual.latency.unwrap_or_else(measured));
@@ -169,7 +189,11 @@ impl Operation {
         Handle::record(&self.handle, event)
     }
 
-    fn set_label(mut self, label: Result<Label>, field: impl Fn(&mut UsageEvent) -> &mut Option<Label>) -> Result<Self> {
+    fn set_label(
+        mut self,
+        label: Result<Label>,
+        field: impl Fn(&mut UsageEvent) -> &mut Option<Label>,
+    ) -> Result<Self> {
         let label = self.keep(label)?;
         if let Some(event) = &mut self.event {
             *field(event) = Some(label);
@@ -190,7 +214,10 @@ impl Operation {
 impl Drop for Operation {
     fn drop(&mut self) {
         if let Some(event) = self.event.take() {
-            let actual = Actual { tokens: self.estimate.unwrap_or_default(), ..Actual::default() };
+            let actual = Actual {
+                tokens: self.estimate.unwrap_or_default(),
+                ..Actual::default()
+            };
             drop(self.finish(event, Outcome::Abandoned, actual, None));
         }
     }
@@ -198,7 +225,10 @@ impl Drop for Operation {
 
 impl fmt::Debug for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Operation").field("event", &self.event).field("estimate", &self.estimate).finish_non_exhaustive()
+        f.debug_struct("Operation")
+            .field("event", &self.event)
+            .field("estimate", &self.estimate)
+            .finish_non_exhaustive()
     }
 }
 

@@ -83,9 +83,16 @@ impl TopConsumersQuery {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `limit` if it is not in 1 to [`TOP_CONSUMERS_MAX`].
     pub fn new(measure: Measure, range: TimeRange, limit: u16) -> Result<Self> {
         if !(1..=TOP_CONSUMERS_MAX).contains(&limit) {
-            return Err(Error::invalid("limit", format!("must be in 1 to {TOP_CONSUMERS_MAX}, is {limit}")));
+            return Err(Error::invalid(
+                "limit",
+                format!("must be in 1 to {TOP_CONSUMERS_MAX}, is {limit}"),
+            ));
         }
-        Ok(Self { measure, range, limit })
+        Ok(Self {
+            measure,
+            range,
+            limit,
+        })
     }
 }
 
@@ -152,7 +159,14 @@ pub struct EventQuery {
 impl EventQuery {
     /// All events of a tenant in a range, 100 a page.
     pub fn new(tenant_id: TenantId, range: TimeRange) -> Self {
-        Self { tenant_id, range, event_type: None, outcome: None, page_size: PageSize::default(), after: None }
+        Self {
+            tenant_id,
+            range,
+            event_type: None,
+            outcome: None,
+            page_size: PageSize::default(),
+            after: None,
+        }
     }
 
     /// Only events of this type.
@@ -196,7 +210,13 @@ impl EventQuery {
     }
 
     /// Whether an event belongs to the answer, leaving the cursor aside.
-    pub fn matches(&self, tenant_id: &TenantId, occurred_at: DateTime<Utc>, of: &EventType, with: Outcome) -> bool {
+    pub fn matches(
+        &self,
+        tenant_id: &TenantId,
+        occurred_at: DateTime<Utc>,
+        of: &EventType,
+        with: Outcome,
+    ) -> bool {
         *tenant_id == self.tenant_id
             && self.range.contains(occurred_at)
             && self.event_type.as_ref().is_none_or(|event_type| event_type == of)

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 
+use crate::TenantId;
 use crate::text::Label;
 use crate::time::bucket_start;
 use crate::usage::sketch::LatencySketch;
 use crate::usage::{EventType, Outcome, TokenClass, TokenCounts, TokenSource, UsageEvent};
-use crate::TenantId;
 
 /// What the events of one tenant in one stretch of time add up to. Merging is exact: the sum of the quarter hours is
 /// the month, whatever the order, latency percentiles included.
@@ -113,7 +113,10 @@ impl UsageMetrics {
     pub fn error_rate_percent(&self) -> Decimal {
         let finished = Decimal::from(self.successes.saturating_add(self.failures));
         let failures = Decimal::from(self.failures);
-        (failures * Decimal::ONE_HUNDRED).checked_div(finished).unwrap_or_default().round_dp(2)
+        (failures * Decimal::ONE_HUNDRED)
+            .checked_div(finished)
+            .unwrap_or_default()
+            .round_dp(2)
     }
 
     /// The mean latency in whole microseconds.
@@ -162,7 +165,10 @@ impl UsageDelta {
     pub fn of<'a>(events: impl IntoIterator<Item = &'a UsageEvent>) -> Vec<Self> {
         let mut deltas: BTreeMap<(&TenantId, DateTime<Utc>), UsageMetrics> = BTreeMap::new();
         for event in events {
-            deltas.entry((&event.tenant_id, bucket_start(event.occurred_at()))).or_default().add(event);
+            deltas
+                .entry((&event.tenant_id, bucket_start(event.occurred_at())))
+                .or_default()
+                .add(event);
         }
         let into_delta = |((tenant_id, bucket_start), metrics): ((&TenantId, _), _)| Self {
             tenant_id: tenant_id.clone(),

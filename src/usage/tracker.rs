@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::page::Page;
 use crate::store::{APPEND_EVENTS_MAX, Store};
+use crate::time::timer::{Instant, after};
 use crate::time::{Clock, Period, SystemClock, TimeRange, Zone};
 use crate::upkeep::{self, RollUp};
 use crate::usage::buffer::Buffer;
 use crate::usage::flusher::{Flusher, Tally};
 use crate::usage::{
-    Ack, Consumer, EventQuery, EventType, Measure, Operation, Outcome, TopConsumersQuery, UsageEvent, UsagePeriod,
-    UsageSummary,
+    Ack, Consumer, EventQuery, EventType, Measure, Operation, Outcome, TopConsumersQuery, UsageEvent,
+    UsagePeriod, UsageSummary,
 };
 use crate::{Error, ErrorKind, Result, TenantId};
 
@@ -79,7 +79,12 @@ impl UsageTracker {
     /// Begins an operation of a tenant. Costs no I/O.
     pub fn track(&self, tenant_id: &TenantId, event_type: impl Into<EventType>) -> Operation {
         let clock = &self.handle.clock;
-        let event = UsageEvent::started(tenant_id.clone(), event_type.into(), Outcome::Abandoned, clock.now());
+        let event = UsageEvent::started(
+            tenant_id.clone(),
+            event_type.into(),
+            Outcome::Abandoned,
+            clock.now(),
+        );
         Operation::start(Arc::clone(&self.handle), event, clock.monotonic())
     }
 
@@ -110,7 +115,8 @@ impl UsageTracker {
         range: TimeRange,
         period: Period,
     ) -> Result<Vec<UsagePeriod>> {
-        self.usage_history_in(tenant_id, range, period, self.handle.zone).await
+        self.usage_history_in(tenant_id, range, period, self.handle.zone)
+            .await
     }
 
     /// As [`usage_history`](Self::usage_history), in another zone.
@@ -126,7 +132,11 @@ impl UsageTracker {
     ) -> Result<Vec<UsagePeriod>> {
         let periods = period.ranges(range, zone)?;
         let metrics = self.handle.store.usage(tenant_id, &periods).await?;
-        Ok(periods.into_iter().zip(metrics).map(|(range, metrics)| UsagePeriod::new(range, metrics)).collect())
+        Ok(periods
+            .into_iter()
+            .zip(metrics)
+            .map(|(range, metrics)| UsagePeriod::new(range, metrics))
+            .collect())
     }
 
     /// The tenants that used most in the current period, in the tracker's zone.
@@ -141,8 +151,16 @@ impl UsageTracker {
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) on `limit`, `start` or `end`; the store's.
-    pub async fn top_consumers_in(&self, measure: Measure, range: TimeRange, limit: u16) -> Result<Vec<Consumer>> {
-        self.handle.store.top_consumers(&TopConsumersQuery::new(measure, range, limit)?).await
+    pub async fn top_consumers_in(
+        &self,
+        measure: Measure,
+        range: TimeRange,
+        limit: u16,
+    ) -> Result<Vec<Consumer>> {
+        self.handle
+            .store
+            .top_consumers(&TopConsumersQuery::new(measure, range, limit)?)
+            .await
     }
 
     /// What all tenants did together in the current period, in the tracker's zone.
@@ -193,7 +211,11 @@ impl UsageTracker {
     /// Dropped, the writing goes on in the background until the limit, but the report is lost.
     pub async fn shutdown(&self, limit: Duration) -> Result<ShutdownReport> {
         let handle = &self.handle;
-        let task = handle.flusher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = handle
+            .flusher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let task = task.ok_or_else(|| Error::new(ErrorKind::ShutDown, "the tracker is already shut down"))?;
         handle.stop(limit);
         let unwritten = task.await.map_err(|error| {
@@ -256,13 +278,18 @@ impl Handle {
 
     fn stop(&self, limit: Duration) {
         self.buffer.close();
-        self.stop.send_replace(Some(Instant::now() + limit));
+        self.stop.send_replace(Some(after(limit)));
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self.flusher.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        if self
+            .flusher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+        {
             self.stop(DROP_DRAIN);
         }
     }
@@ -291,7 +318,11 @@ pub struct FlushPolicy {
 impl FlushPolicy {
     /// Batches of 100 events, at the latest after 10 seconds, one at a time: few, regular writes.
     pub fn relaxed() -> Self {
-        Self { events: 100, age: Duration::from_secs(10), concurrency: 1 }
+        Self {
+            events: 100,
+            age: Duration::from_secs(10),
+            concurrency: 1,
+        }
     }
 
     /// A copy with another bound on the number of events.
@@ -319,7 +350,11 @@ impl FlushPolicy {
 impl Default for FlushPolicy {
     /// Batches of 1,000 events, at the latest after 50 milliseconds, two at a time.
     fn default() -> Self {
-        Self { events: 1_000, age: Duration::from_millis(50), concurrency: 2 }
+        Self {
+            events: 1_000,
+            age: Duration::from_millis(50),
+            concurrency: 2,
+        }
     }
 }
 
@@ -416,7 +451,11 @@ impl UsageTrackerBuilder {
             append_timeout: self.append_timeout,
             stop: stopped.clone(),
         };
-        let roll_up = RollUp { store: Arc::clone(&self.store), interval: self.roll_up_interval, stop: stopped };
+        let roll_up = RollUp {
+            store: Arc::clone(&self.store),
+            interval: self.roll_up_interval,
+            stop: stopped,
+        };
         let flusher = upkeep::spawn(flusher, roll_up)?;
         let handle = Handle {
             store: self.store,
@@ -428,7 +467,9 @@ impl UsageTrackerBuilder {
             stop,
             flusher: Mutex::new(Some(flusher)),
         };
-        Ok(UsageTracker { handle: Arc::new(handle) })
+        Ok(UsageTracker {
+            handle: Arc::new(handle),
+        })
     }
 }
 

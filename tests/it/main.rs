@@ -11,4 +11,6 @@
 )]
 
 mod harness;
+mod sketch;
 mod tidy;
+mod time;

@@ -21,12 +21,18 @@ use crate::{Error, Result};
 
 /// The days whose partitions a batch needs.
 pub(super) fn days_of(batch: &[UsageEvent]) -> BTreeSet<NaiveDate> {
-    batch.iter().map(|event| event.id().millisecond().date_naive()).collect()
+    batch
+        .iter()
+        .map(|event| event.id().millisecond().date_naive())
+        .collect()
 }
 
 /// Makes the partition of one day.
 pub(super) async fn ensure_partition(transaction: &Transaction<'_>, day: NaiveDate) -> Result<()> {
-    transaction.query_typed(sql::ENSURE_USAGE_PARTITION, &[(&day, Type::DATE)]).await.map_err(from_postgres)?;
+    transaction
+        .query_typed(sql::ENSURE_USAGE_PARTITION, &[(&day, Type::DATE)])
+        .await
+        .map_err(from_postgres)?;
     Ok(())
 }
 
@@ -44,7 +50,11 @@ async fn copy_keys(transaction: &Transaction<'_>, events: &[&UsageEvent]) -> Res
     let mut keyed: Vec<(&str, &str, Uuid)> = events
         .iter()
         .filter_map(|event| {
-            Some((event.tenant_id.as_str(), event.idempotency_key.as_ref()?.as_str(), event.id().as_uuid()))
+            Some((
+                event.tenant_id.as_str(),
+                event.idempotency_key.as_ref()?.as_str(),
+                event.id().as_uuid(),
+            ))
         })
         .collect();
     if keyed.is_empty() {
@@ -70,7 +80,10 @@ async fn copy_events(transaction: &Transaction<'_>, events: &[&UsageEvent]) -> R
 }
 
 /// Notes what new events add up to, for the roll-up. The batch's id is new at every attempt, of which one commits.
-pub(super) async fn copy_journal(transaction: &Transaction<'_>, events: &[&UsageEvent]) -> Result<(), Failed> {
+pub(super) async fn copy_journal(
+    transaction: &Transaction<'_>,
+    events: &[&UsageEvent],
+) -> Result<(), Failed> {
     let Some(last) = events.last() else {
         return Ok(());
     };
@@ -78,14 +91,24 @@ pub(super) async fn copy_journal(transaction: &Transaction<'_>, events: &[&Usage
     let batch_id = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, 0));
     let mut writer = pin!(copy_in(transaction, sql::COPY_JOURNAL, &JOURNAL_TYPES).await?);
     for delta in UsageDelta::of(events.iter().copied()) {
-        writer.as_mut().write(&JournalRow::new(&delta, batch_id)?.values()).await?;
+        writer
+            .as_mut()
+            .write(&JournalRow::new(&delta, batch_id)?.values())
+            .await?;
     }
     writer.finish().await?;
     Ok(())
 }
 
-async fn copy_in(transaction: &Transaction<'_>, statement: &str, types: &[Type]) -> Result<BinaryCopyInWriter, Failed> {
-    Ok(BinaryCopyInWriter::new(transaction.copy_in(statement).await?, types))
+async fn copy_in(
+    transaction: &Transaction<'_>,
+    statement: &str,
+    types: &[Type],
+) -> Result<BinaryCopyInWriter, Failed> {
+    Ok(BinaryCopyInWriter::new(
+        transaction.copy_in(statement).await?,
+        types,
+    ))
 }
 
 /// A failure that still has the database's own error, which tells whether another way is left.

@@ -28,7 +28,10 @@ pub(super) enum Identity {
 impl Identity {
     fn key_of(event: &UsageEvent) -> Option<Self> {
         let key = event.idempotency_key.as_ref()?;
-        Some(Self::Key(event.tenant_id.as_str().to_owned(), key.as_str().to_owned()))
+        Some(Self::Key(
+            event.tenant_id.as_str().to_owned(),
+            key.as_str().to_owned(),
+        ))
     }
 
     fn id_of(event: &UsageEvent) -> Self {
@@ -48,7 +51,10 @@ pub(super) fn all_distinct(batch: &[UsageEvent]) -> bool {
 }
 
 /// Writes what of a batch is not yet there.
-pub(super) async fn append_careful(transaction: &Transaction<'_>, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
+pub(super) async fn append_careful(
+    transaction: &Transaction<'_>,
+    batch: &[UsageEvent],
+) -> Result<Vec<Appended>> {
     let mut results: Vec<Option<Appended>> = vec![None; batch.len()];
     let mut new: Vec<&UsageEvent> = Vec::new();
     loop {
@@ -67,14 +73,23 @@ pub(super) async fn append_careful(transaction: &Transaction<'_>, batch: &[Usage
                 compare(event, &known).unwrap_or(Appended::Conflict)
             });
         }
-        for (event, result) in batch.iter().zip(&mut results).filter(|(_, result)| result.is_none()) {
+        for (event, result) in batch
+            .iter()
+            .zip(&mut results)
+            .filter(|(_, result)| result.is_none())
+        {
             *result = compare(event, &known);
         }
     }
     new.sort_unstable_by(|a, b| (&a.tenant_id, a.id()).cmp(&(&b.tenant_id, b.id())));
-    copy_journal(transaction, &new).await.map_err(Failed::into_error)?;
+    copy_journal(transaction, &new)
+        .await
+        .map_err(Failed::into_error)?;
     let undecided = || Error::new(ErrorKind::Store, "an event of the batch was not decided");
-    results.into_iter().map(|result| result.ok_or_else(undecided)).collect()
+    results
+        .into_iter()
+        .map(|result| result.ok_or_else(undecided))
+        .collect()
 }
 
 /// The positions of the undecided events that share no identity with an undecided event before them, in the order of
@@ -82,7 +97,11 @@ pub(super) async fn append_careful(transaction: &Transaction<'_>, batch: &[Usage
 fn next_round(batch: &[UsageEvent], results: &[Option<Appended>]) -> Vec<usize> {
     let mut seen = HashSet::new();
     let mut round: Vec<usize> = Vec::new();
-    for (position, event) in batch.iter().enumerate().filter(|(position, _)| results[*position].is_none()) {
+    for (position, event) in batch
+        .iter()
+        .enumerate()
+        .filter(|(position, _)| results[*position].is_none())
+    {
         let fresh_id = seen.insert(Identity::id_of(event));
         let fresh_key = Identity::key_of(event).is_none_or(|key| seen.insert(key));
         if fresh_id && fresh_key {
@@ -100,7 +119,11 @@ fn next_round(batch: &[UsageEvent], results: &[Option<Appended>]) -> Vec<usize> 
 fn compare(event: &UsageEvent, known: &HashMap<Identity, Cow<'_, UsageEvent>>) -> Option<Appended> {
     let by_key = Identity::key_of(event).and_then(|key| known.get(&key));
     let kept = by_key.or_else(|| known.get(&Identity::id_of(event)))?;
-    Some(if kept.same_payload(event) { Appended::Duplicate } else { Appended::Conflict })
+    Some(if kept.same_payload(event) {
+        Appended::Duplicate
+    } else {
+        Appended::Conflict
+    })
 }
 
 /// Writes one round: gives the ids that it wrote, and makes known who owns the ids and keys of the round.
@@ -122,7 +145,12 @@ async fn write_round<'a>(
         .collect();
     release_keys(transaction, &unused).await?;
     let mut wanted: Vec<Identity> = owners.values().cloned().collect();
-    wanted.extend(events.iter().map(|event| Identity::id_of(event)).filter(|id| !written.contains(id)));
+    wanted.extend(
+        events
+            .iter()
+            .map(|event| Identity::id_of(event))
+            .filter(|id| !written.contains(id)),
+    );
     let kept = select_events(transaction, &wanted).await?;
     for (key, owner) in &owners {
         if let Some(event) = kept.get(owner) {
@@ -140,11 +168,18 @@ async fn write_round<'a>(
 }
 
 /// Claims the keys of a round. Gives the owners of those that were taken before.
-async fn claim_keys(transaction: &Transaction<'_>, events: &[&UsageEvent]) -> Result<HashMap<Identity, Identity>> {
+async fn claim_keys(
+    transaction: &Transaction<'_>,
+    events: &[&UsageEvent],
+) -> Result<HashMap<Identity, Identity>> {
     let mut keyed: Vec<(&str, &str, Uuid)> = events
         .iter()
         .filter_map(|event| {
-            Some((event.tenant_id.as_str(), event.idempotency_key.as_ref()?.as_str(), event.id().as_uuid()))
+            Some((
+                event.tenant_id.as_str(),
+                event.idempotency_key.as_ref()?.as_str(),
+                event.id().as_uuid(),
+            ))
         })
         .collect();
     if keyed.is_empty() {
@@ -154,18 +189,29 @@ async fn claim_keys(transaction: &Transaction<'_>, events: &[&UsageEvent]) -> Re
     let tenants: Vec<&str> = keyed.iter().map(|(tenant, _, _)| *tenant).collect();
     let keys: Vec<&str> = keyed.iter().map(|(_, key, _)| *key).collect();
     let ids: Vec<Uuid> = keyed.iter().map(|(_, _, id)| *id).collect();
-    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-        [(&tenants, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY)];
-    let claimed = transaction.query_typed(sql::CLAIM_IDEMPOTENCY_KEYS, &parameters).await.map_err(from_postgres)?;
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
+        (&tenants, Type::TEXT_ARRAY),
+        (&keys, Type::TEXT_ARRAY),
+        (&ids, Type::UUID_ARRAY),
+    ];
+    let claimed = transaction
+        .query_typed(sql::CLAIM_IDEMPOTENCY_KEYS, &parameters)
+        .await
+        .map_err(from_postgres)?;
     if claimed.len() == keyed.len() {
         return Ok(HashMap::new());
     }
     let claimed: HashSet<Identity> = claimed.iter().map(key_in).collect::<Result<_>>()?;
-    let all =
-        transaction.query_typed(sql::SELECT_IDEMPOTENCY_KEYS, &parameters[..2]).await.map_err(from_postgres)?;
+    let all = transaction
+        .query_typed(sql::SELECT_IDEMPOTENCY_KEYS, &parameters[..2])
+        .await
+        .map_err(from_postgres)?;
     let owner = |row| Ok((key_in(row)?, Identity::Id(get(row, 0)?, get(row, 2)?)));
     let owners: HashMap<Identity, Identity> = all.iter().map(owner).collect::<Result<_>>()?;
-    Ok(owners.into_iter().filter(|(key, _)| !claimed.contains(key)).collect())
+    Ok(owners
+        .into_iter()
+        .filter(|(key, _)| !claimed.contains(key))
+        .collect())
 }
 
 fn key_in(row: &Row) -> Result<Identity> {
@@ -177,14 +223,23 @@ async fn write_missing(transaction: &Transaction<'_>, events: &[&UsageEvent]) ->
     if events.is_empty() {
         return Ok(HashSet::new());
     }
-    let rows = events.iter().map(|event| EventRow::new(event)).collect::<Result<Vec<_>>>()?;
+    let rows = events
+        .iter()
+        .map(|event| EventRow::new(event))
+        .collect::<Result<Vec<_>>>()?;
     let columns = event_columns(&rows);
     let parameters: Vec<(&(dyn ToSql + Sync), Type)> = columns
         .iter()
         .map(|(column, array)| -> (&(dyn ToSql + Sync), Type) { (&**column, array.clone()) })
         .collect();
-    let written = transaction.query_typed(sql::APPEND_EVENTS, &parameters).await.map_err(from_postgres)?;
-    written.iter().map(|row| Ok(Identity::Id(get(row, 0)?, get(row, 1)?))).collect()
+    let written = transaction
+        .query_typed(sql::APPEND_EVENTS, &parameters)
+        .await
+        .map_err(from_postgres)?;
+    written
+        .iter()
+        .map(|row| Ok(Identity::Id(get(row, 0)?, get(row, 1)?)))
+        .collect()
 }
 
 async fn release_keys(transaction: &Transaction<'_>, unused: &[Identity]) -> Result<()> {
@@ -196,12 +251,19 @@ async fn release_keys(transaction: &Transaction<'_>, unused: &[Identity]) -> Res
     if tenants.is_empty() {
         return Ok(());
     }
-    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&tenants, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY)];
-    transaction.query_typed(sql::RELEASE_IDEMPOTENCY_KEYS, &parameters).await.map_err(from_postgres)?;
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+        [(&tenants, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY)];
+    transaction
+        .query_typed(sql::RELEASE_IDEMPOTENCY_KEYS, &parameters)
+        .await
+        .map_err(from_postgres)?;
     Ok(())
 }
 
-async fn select_events(transaction: &Transaction<'_>, wanted: &[Identity]) -> Result<HashMap<Identity, UsageEvent>> {
+async fn select_events(
+    transaction: &Transaction<'_>,
+    wanted: &[Identity],
+) -> Result<HashMap<Identity, UsageEvent>> {
     let pair = |identity: &Identity| match identity {
         Identity::Id(tenant, id) => Some((tenant.clone(), *id)),
         Identity::Key(..) => None,
@@ -210,7 +272,13 @@ async fn select_events(transaction: &Transaction<'_>, wanted: &[Identity]) -> Re
     if tenants.is_empty() {
         return Ok(HashMap::new());
     }
-    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&tenants, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY)];
-    let rows = transaction.query_typed(sql::SELECT_EVENTS_BY_ID, &parameters).await.map_err(from_postgres)?;
-    rows.iter().map(|row| event(row).map(|event| (Identity::id_of(&event), event))).collect()
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+        [(&tenants, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY)];
+    let rows = transaction
+        .query_typed(sql::SELECT_EVENTS_BY_ID, &parameters)
+        .await
+        .map_err(from_postgres)?;
+    rows.iter()
+        .map(|row| event(row).map(|event| (Identity::id_of(&event), event)))
+        .collect()
 }

@@ -5,7 +5,8 @@ use tokio_postgres::error::SqlState;
 
 use crate::{Error, ErrorKind};
 
-pub(super) const MIGRATE: &str = "the database has no metertrail schema, or an older one: run PostgresStore::migrate";
+pub(super) const MIGRATE: &str =
+    "the database has no metertrail schema, or an older one: run PostgresStore::migrate";
 
 pub(super) fn from_postgres(error: tokio_postgres::Error) -> Error {
     let kind = kind_of(&error);
@@ -13,11 +14,17 @@ pub(super) fn from_postgres(error: tokio_postgres::Error) -> Error {
         (ErrorKind::Schema, _) => MIGRATE.into(),
         (ErrorKind::Store, Some(refusal)) => {
             let code = refusal.code().code();
-            format!("the database refused a row: {} (SQLSTATE {code})", refusal.message())
+            format!(
+                "the database refused a row: {} (SQLSTATE {code})",
+                refusal.message()
+            )
         }
         (_, Some(refusal)) => {
             let code = refusal.code().code();
-            format!("the database did not do its work: {} (SQLSTATE {code})", refusal.message())
+            format!(
+                "the database did not do its work: {} (SQLSTATE {code})",
+                refusal.message()
+            )
         }
         (ErrorKind::Store, None) => format!("the database and this crate disagree: {error}"),
         (_, None) => format!("the database cannot be reached or went away: {error}"),
@@ -29,15 +36,25 @@ pub(super) fn from_postgres(error: tokio_postgres::Error) -> Error {
 /// one statement (21). Everything else is the state of the database, which can be mended while the events wait.
 fn kind_of(error: &tokio_postgres::Error) -> ErrorKind {
     let Some(code) = error.code() else {
-        let misread = error.to_string().contains("deserializing") || error.to_string().contains("serializing");
-        return if misread { ErrorKind::Store } else { ErrorKind::Unavailable };
+        let misread =
+            error.to_string().contains("deserializing") || error.to_string().contains("serializing");
+        return if misread {
+            ErrorKind::Store
+        } else {
+            ErrorKind::Unavailable
+        };
     };
     match code {
         &SqlState::UNDEFINED_TABLE
         | &SqlState::UNDEFINED_COLUMN
         | &SqlState::UNDEFINED_FUNCTION
         | &SqlState::INVALID_SCHEMA_NAME => ErrorKind::Schema,
-        code if ["21", "22", "23"].iter().any(|class| code.code().starts_with(class)) => ErrorKind::Store,
+        code if ["21", "22", "23"]
+            .iter()
+            .any(|class| code.code().starts_with(class)) =>
+        {
+            ErrorKind::Store
+        }
         _ => ErrorKind::Unavailable,
     }
 }
@@ -50,7 +67,8 @@ pub(super) fn is_unique_violation(error: &tokio_postgres::Error) -> bool {
 /// Whether a row found no partition.
 pub(super) fn is_partition_missing(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|refusal| {
-        refusal.code() == &SqlState::CHECK_VIOLATION && refusal.message().starts_with("no partition of relation")
+        refusal.code() == &SqlState::CHECK_VIOLATION
+            && refusal.message().starts_with("no partition of relation")
     })
 }
 

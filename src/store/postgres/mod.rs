@@ -3,6 +3,7 @@
 mod append;
 mod careful;
 mod error;
+mod lent;
 mod migrate;
 mod query;
 mod rows;
@@ -24,6 +25,7 @@ pub use self::migrate::Migrated;
 
 use self::append::Failed;
 use self::error::{from_pool, from_postgres, is_partition_missing, is_unique_violation};
+use self::lent::Lent;
 use crate::page::Page;
 use crate::store::{Appended, Store, check_batch, check_periods, check_range};
 use crate::time::TimeRange;
@@ -65,10 +67,13 @@ impl PostgresStore {
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) on `url` if it is not one, or demands TLS.
     pub fn from_url(url: &str) -> Result<Self> {
-        let mut config =
-            Config::from_str(url).map_err(|error| Error::invalid("url", "is not a Postgres URL").with_source(error))?;
+        let mut config = Config::from_str(url)
+            .map_err(|error| Error::invalid("url", "is not a Postgres URL").with_source(error))?;
         if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
-            return Err(Error::invalid("url", "demands TLS: make a pool with it and use PostgresStore::from_pool"));
+            return Err(Error::invalid(
+                "url",
+                "demands TLS: make a pool with it and use PostgresStore::from_pool",
+            ));
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
@@ -76,7 +81,13 @@ impl PostgresStore {
         if config.get_application_name().is_none() {
             config.application_name("metertrail");
         }
-        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let manager = Manager::from_config(
+            config,
+            NoTls,
+            ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            },
+        );
         let pool = Pool::builder(manager)
             .max_size(CONNECTIONS_MAX)
             .runtime(Runtime::Tokio1)
@@ -88,7 +99,11 @@ impl PostgresStore {
     /// A store on the host's own pool, with the host's TLS, size and limits. The pool needs a runtime for its timeouts
     /// (`Pool::builder(..).runtime(Runtime::Tokio1)`).
     pub fn from_pool(pool: Pool) -> Self {
-        Self { pool, timeout: CALL_TIMEOUT, days: Arc::default() }
+        Self {
+            pool,
+            timeout: CALL_TIMEOUT,
+            days: Arc::default(),
+        }
     }
 
     /// A store on this database, which is reached and whose schema is looked at.
@@ -116,10 +131,11 @@ impl PostgresStore {
     /// [`Unavailable`](ErrorKind::Unavailable) if the database cannot be reached or its role may not.
     pub async fn migrate(&self) -> Result<Migrated> {
         self.timed(async {
-            let mut client = self.client().await?;
-            let transaction = client.transaction().await.map_err(from_postgres)?;
+            let mut lent = self.lend().await?;
+            let transaction = lent.client()?.transaction().await.map_err(from_postgres)?;
             let migrated = migrate::migrate(&transaction).await?;
             transaction.commit().await.map_err(from_postgres)?;
+            lent.give_back();
             Ok(migrated)
         })
         .await
@@ -138,8 +154,10 @@ impl PostgresStore {
     /// [`Unavailable`](ErrorKind::Unavailable) if the database cannot be reached.
     pub async fn check(&self) -> Result<()> {
         self.timed(async {
-            let client = self.client().await?;
-            migrate::check(&**client).await
+            let mut lent = self.lend().await?;
+            migrate::check(&***lent.client()?).await?;
+            lent.give_back();
+            Ok(())
         })
         .await
     }
@@ -151,22 +169,40 @@ impl PostgresStore {
     ///
     /// # Errors
     /// As [`Store::append`]; the caller's transaction is then lost, as after any error in it.
-    pub async fn append_in(&self, transaction: &Transaction<'_>, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
+    pub async fn append_in(
+        &self,
+        transaction: &Transaction<'_>,
+        batch: &[UsageEvent],
+    ) -> Result<Vec<Appended>> {
         check_batch(batch)?;
         self.ensure_partitions(batch).await?;
         careful::append_careful(transaction, batch).await
     }
 
-    async fn client(&self) -> Result<Client> {
-        let timeouts =
-            Timeouts { wait: Some(CONNECT_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(CONNECT_TIMEOUT) };
-        self.pool.timeout_get(&timeouts).await.map_err(from_pool)
+    async fn lend(&self) -> Result<Lent> {
+        let timeouts = Timeouts {
+            wait: Some(CONNECT_TIMEOUT),
+            create: Some(CONNECT_TIMEOUT),
+            recycle: Some(CONNECT_TIMEOUT),
+        };
+        self.pool
+            .timeout_get(&timeouts)
+            .await
+            .map(Lent::new)
+            .map_err(from_pool)
     }
 
     /// Runs a call within the store's time.
     async fn timed<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let overdue = || Error::new(ErrorKind::Unavailable, format!("the database did not answer in {:?}", self.timeout));
-        tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| Err(overdue()))
+        let overdue = || {
+            Error::new(
+                ErrorKind::Unavailable,
+                format!("the database did not answer in {:?}", self.timeout),
+            )
+        };
+        tokio::time::timeout(self.timeout, call)
+            .await
+            .unwrap_or_else(|_| Err(overdue()))
     }
 
     async fn ensure_partitions(&self, batch: &[UsageEvent]) -> Result<()> {
@@ -178,32 +214,40 @@ impl PostgresStore {
         if missing.is_empty() {
             return Ok(());
         }
-        let mut client = self.client().await?;
+        let mut lent = self.lend().await?;
         // One transaction a day: each holds its lock on the parent for a moment only.
         for day in missing {
-            let transaction = self.begin(&mut client).await?;
+            let transaction = self.begin(lent.client()?).await?;
             append::ensure_partition(&transaction, day).await?;
             transaction.commit().await.map_err(from_postgres)?;
-            self.days.lock().unwrap_or_else(PoisonError::into_inner).insert(day);
+            self.days
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(day);
         }
+        lent.give_back();
         Ok(())
     }
 
     async fn begin<'a>(&self, client: &'a mut Client) -> Result<deadpool_postgres::Transaction<'a>> {
         let transaction = client.transaction().await.map_err(from_postgres)?;
         let milliseconds = self.timeout.as_millis().to_string();
-        transaction.query_typed(sql::BEGIN, &[(&milliseconds, Type::TEXT)]).await.map_err(from_postgres)?;
+        transaction
+            .query_typed(sql::BEGIN, &[(&milliseconds, Type::TEXT)])
+            .await
+            .map_err(from_postgres)?;
         Ok(transaction)
     }
 
     async fn append_once(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
         self.ensure_partitions(batch).await?;
-        let mut client = self.client().await?;
+        let mut lent = self.lend().await?;
         if careful::all_distinct(batch) {
-            let transaction = self.begin(&mut client).await?;
+            let transaction = self.begin(lent.client()?).await?;
             match append::append_new(&transaction, batch).await {
                 Ok(()) => {
                     transaction.commit().await.map_err(from_postgres)?;
+                    lent.give_back();
                     return Ok(vec![Appended::New; batch.len()]);
                 }
                 Err(failed) => {
@@ -212,9 +256,10 @@ impl PostgresStore {
                 }
             }
         }
-        let transaction = self.begin(&mut client).await?;
+        let transaction = self.begin(lent.client()?).await?;
         let appended = careful::append_careful(&transaction, batch).await?;
         transaction.commit().await.map_err(from_postgres)?;
+        lent.give_back();
         Ok(appended)
     }
 
@@ -254,13 +299,19 @@ impl Store for PostgresStore {
 
     async fn roll_up(&self, steps_max: u32) -> Result<u64> {
         self.timed(async {
-            let mut client = self.client().await?;
-            let transaction = self.begin(&mut client).await?;
+            let mut lent = self.lend().await?;
+            let transaction = self.begin(lent.client()?).await?;
             let steps = i64::from(steps_max);
-            let rows = transaction.query_typed(sql::ROLL_UP, &[(&steps, Type::INT8)]).await.map_err(from_postgres)?;
-            let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Store, "the roll-up gave no answer"))?;
+            let rows = transaction
+                .query_typed(sql::ROLL_UP, &[(&steps, Type::INT8)])
+                .await
+                .map_err(from_postgres)?;
+            let row = rows
+                .first()
+                .ok_or_else(|| Error::new(ErrorKind::Store, "the roll-up gave no answer"))?;
             let folded = rows::natural(row, 0, rows::get(row, 0)?)?;
             transaction.commit().await.map_err(from_postgres)?;
+            lent.give_back();
             Ok(folded)
         })
         .await
@@ -268,20 +319,44 @@ impl Store for PostgresStore {
 
     async fn usage(&self, tenant_id: &TenantId, periods: &[TimeRange]) -> Result<Vec<UsageMetrics>> {
         check_periods(periods)?;
-        self.timed(async { query::usage(&self.client().await?, tenant_id, periods).await }).await
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            let answer = query::usage(lent.client()?, tenant_id, periods).await?;
+            lent.give_back();
+            Ok(answer)
+        })
+        .await
     }
 
     async fn top_consumers(&self, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
         check_range(query.range)?;
-        self.timed(async { query::top_consumers(&self.client().await?, query).await }).await
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            let answer = query::top_consumers(lent.client()?, query).await?;
+            lent.give_back();
+            Ok(answer)
+        })
+        .await
     }
 
     async fn summary(&self, range: TimeRange) -> Result<UsageSummary> {
         check_range(range)?;
-        self.timed(async { query::summary(&self.client().await?, range).await }).await
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            let answer = query::summary(lent.client()?, range).await?;
+            lent.give_back();
+            Ok(answer)
+        })
+        .await
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
-        self.timed(async { query::events(&self.client().await?, query).await }).await
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            let answer = query::events(lent.client()?, query).await?;
+            lent.give_back();
+            Ok(answer)
+        })
+        .await
     }
 }

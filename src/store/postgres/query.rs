@@ -27,7 +27,11 @@ struct Tiles {
 impl Tiles {
     /// The tiles of adjacent ranges; runs of one period type that meet are joined.
     fn of(ranges: &[TimeRange]) -> Result<Self> {
-        let mut tiles = Self { period_types: Vec::new(), starts: Vec::new(), ends: Vec::new() };
+        let mut tiles = Self {
+            period_types: Vec::new(),
+            starts: Vec::new(),
+            ends: Vec::new(),
+        };
         for range in ranges {
             for tile in cover(*range)? {
                 tiles.push(tile.period.as_str(), tile.range);
@@ -68,8 +72,14 @@ pub(super) async fn usage(
     let (tenant, start, end) = (tenant_id.as_str(), first.start(), last.end());
     let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&tenant, Type::TEXT)];
     parameters.extend(tiles.parameters());
-    parameters.extend([(&start as &(dyn ToSql + Sync), Type::TIMESTAMPTZ), (&end, Type::TIMESTAMPTZ)]);
-    let rows = client.query_typed(sql::USAGE, &parameters).await.map_err(from_postgres)?;
+    parameters.extend([
+        (&start as &(dyn ToSql + Sync), Type::TIMESTAMPTZ),
+        (&end, Type::TIMESTAMPTZ),
+    ]);
+    let rows = client
+        .query_typed(sql::USAGE, &parameters)
+        .await
+        .map_err(from_postgres)?;
     let mut usage = vec![UsageMetrics::default(); periods.len()];
     for row in &rows {
         let (period_start, metrics) = metrics(row)?;
@@ -104,9 +114,16 @@ pub(super) async fn top_consumers(client: &Client, query: &TopConsumersQuery) ->
             sql::TOP_CONSUMERS_BY_MEASURE
         }
     };
-    let rows = client.query_typed(statement, &parameters).await.map_err(from_postgres)?;
-    let consumer =
-        |row| Ok(Consumer::new(TenantId::new(get::<&str>(row, 0)?)?, get::<Decimal>(row, 1)?));
+    let rows = client
+        .query_typed(statement, &parameters)
+        .await
+        .map_err(from_postgres)?;
+    let consumer = |row| {
+        Ok(Consumer::new(
+            TenantId::new(get::<&str>(row, 0)?)?,
+            get::<Decimal>(row, 1)?,
+        ))
+    };
     rows.iter().map(consumer).collect()
 }
 
@@ -120,11 +137,20 @@ pub(super) async fn summary(client: &Client, range: TimeRange) -> Result<UsageSu
         (&end, Type::TIMESTAMPTZ),
         (&exceeded_max, Type::INT8),
     ]);
-    let rows = client.query_typed(sql::SUMMARY, &parameters).await.map_err(from_postgres)?;
-    let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Store, "the summary has no row"))?;
+    let rows = client
+        .query_typed(sql::SUMMARY, &parameters)
+        .await
+        .map_err(from_postgres)?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::new(ErrorKind::Store, "the summary has no row"))?;
     let at = |index: usize| get::<i64>(row, index).and_then(|count| natural(row, index, count));
-    let mean = get::<Option<i64>>(row, 6)?.map(|mean| natural(row, 6, mean)).transpose()?;
-    let refused = get::<Vec<String>>(row, 7)?.into_iter().zip(get::<Vec<i64>>(row, 8)?);
+    let mean = get::<Option<i64>>(row, 6)?
+        .map(|mean| natural(row, 6, mean))
+        .transpose()?;
+    let refused = get::<Vec<String>>(row, 7)?
+        .into_iter()
+        .zip(get::<Vec<i64>>(row, 8)?);
     let refused = refused.map(|(tenant, count)| Ok((TenantId::new(tenant)?, natural(row, 8, count)?)));
     Ok(UsageSummary {
         tenants: at(0)?,
@@ -140,15 +166,26 @@ pub(super) async fn summary(client: &Client, range: TimeRange) -> Result<UsageSu
 
 pub(super) async fn events(client: &Client, query: &EventQuery) -> Result<Page<UsageEvent>> {
     let fingerprint = query.fingerprint();
-    let before = query.after.as_ref().map(|cursor| cursor.position(fingerprint)).transpose()?.map(Uuid::from_bytes);
+    let before = query
+        .after
+        .as_ref()
+        .map(|cursor| cursor.position(fingerprint))
+        .transpose()?
+        .map(Uuid::from_bytes);
     let tenant = query.tenant_id.as_str();
     let (start, end) = (query.range.start(), query.range.end());
     let lower = EventId::lower_bound(start);
     let upper = EventId::upper_bound(end).min(before.unwrap_or(Uuid::max()));
     // Names of event types are printable ASCII, so these bounds hold all of them.
-    let (type_from, type_to) = query.event_type.as_ref().map_or(("", "\u{7f}"), |of| (of.as_str(), of.as_str()));
-    let outcomes: Vec<&str> =
-        Outcome::ALL.into_iter().filter(|other| query.outcome.is_none_or(|only| only == *other)).map(Outcome::as_str).collect();
+    let (type_from, type_to) = query
+        .event_type
+        .as_ref()
+        .map_or(("", "\u{7f}"), |of| (of.as_str(), of.as_str()));
+    let outcomes: Vec<&str> = Outcome::ALL
+        .into_iter()
+        .filter(|other| query.outcome.is_none_or(|only| only == *other))
+        .map(Outcome::as_str)
+        .collect();
     let size = usize::from(query.page_size.get());
     let limit = i64::from(query.page_size.get()) + 1;
     let parameters: [(&(dyn ToSql + Sync), Type); 9] = [
@@ -162,7 +199,10 @@ pub(super) async fn events(client: &Client, query: &EventQuery) -> Result<Page<U
         (&outcomes, Type::TEXT_ARRAY),
         (&limit, Type::INT8),
     ];
-    let rows = client.query_typed(sql::EVENTS, &parameters).await.map_err(from_postgres)?;
+    let rows = client
+        .query_typed(sql::EVENTS, &parameters)
+        .await
+        .map_err(from_postgres)?;
     let items: Vec<UsageEvent> = rows.iter().take(size).map(event).collect::<Result<_>>()?;
     let last = items.last().filter(|_| rows.len() > size);
     let next = last.map(|event| Cursor::new(event.id().as_uuid().into_bytes(), fingerprint));

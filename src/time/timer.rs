@@ -1,0 +1,18 @@
+//! The runtime's own time, for waits: monotonic, and paused with the runtime in tests.
+
+use std::time::Duration;
+
+pub(crate) use tokio::time::Instant;
+
+/// As good as never, and still in the range of every platform's clock.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// The instant so far from now; thirty years at most.
+pub(crate) fn after(duration: Duration) -> Instant {
+    Instant::now() + duration.min(FAR)
+}
+
+/// Whether the instant lies behind.
+pub(crate) fn is_over(instant: Instant) -> bool {
+    instant <= Instant::now()
+}
