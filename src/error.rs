@@ -81,14 +81,7 @@ impl Error {
     /// assert!(error.is_transient());
     /// ```
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            inner: Box::new(Inner {
-                kind,
-                field: None,
-                message: message.into(),
-                source: None,
-            }),
-        }
+        Self { inner: Box::new(Inner { kind, field: None, message: message.into(), source: None }) }
     }
 
     /// The same error with the cause underneath.
@@ -109,9 +102,7 @@ impl Error {
 /// A cheap copy, so that every waiter of one failed batch is told the same cause.
 impl Clone for Error {
     fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-        }
+        Self { inner: self.inner.clone() }
     }
 }
 

@@ -21,10 +21,7 @@ impl PageSize {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `page_size` if it is not in 1 to [`PAGE_SIZE_MAX`].
     pub fn new(size: u16) -> Result<Self> {
         if !(1..=PAGE_SIZE_MAX).contains(&size) {
-            return Err(Error::invalid(
-                "page_size",
-                format!("must be in 1 to {PAGE_SIZE_MAX}, is {size}"),
-            ));
+            return Err(Error::invalid("page_size", format!("must be in 1 to {PAGE_SIZE_MAX}, is {size}")));
         }
         Ok(Self(size))
     }
@@ -79,10 +76,7 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.position
-            .iter()
-            .chain(&self.query)
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.position.iter().chain(&self.query).try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -98,10 +92,7 @@ impl FromStr for Cursor {
             let number = u128::from_str_radix(&text[from..from + 32], 16).map_err(|_| malformed())?;
             Ok(number.to_be_bytes())
         };
-        Ok(Self {
-            position: half(0)?,
-            query: half(32)?,
-        })
+        Ok(Self { position: half(0)?, query: half(32)? })
     }
 }
 

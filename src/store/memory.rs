@@ -108,15 +108,11 @@ impl Store for MemoryStore {
             }
             summary.tenants += 1;
             if metrics.quota_exceeded > 0 {
-                summary
-                    .quota_exceeded
-                    .push((tenant_id.clone(), metrics.quota_exceeded));
+                summary.quota_exceeded.push((tenant_id.clone(), metrics.quota_exceeded));
             }
             total.merge(&metrics);
         }
-        summary
-            .quota_exceeded
-            .sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        summary.quota_exceeded.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         summary.quota_exceeded.truncate(SUMMARY_EXCEEDED_MAX);
         summary.calls = total.calls;
         summary.failures = total.failures;
@@ -128,33 +124,17 @@ impl Store for MemoryStore {
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
-        let before = query
-            .after
-            .as_ref()
-            .map(|cursor| position(cursor, query))
-            .transpose()?;
+        let before = query.after.as_ref().map(|cursor| position(cursor, query)).transpose()?;
         let tenants = self.read();
         let Some(tenant) = tenants.get(&query.tenant_id) else {
-            return Ok(Page {
-                items: Vec::new(),
-                next: None,
-            });
+            return Ok(Page { items: Vec::new(), next: None });
         };
         let size = usize::from(query.page_size.get());
         let upper = before.map_or(Bound::Unbounded, Bound::Excluded);
         let matching = |event: &&UsageEvent| {
-            query.matches(
-                &event.tenant_id,
-                event.occurred_at(),
-                &event.event_type,
-                event.outcome,
-            )
+            query.matches(&event.tenant_id, event.occurred_at(), &event.event_type, event.outcome)
         };
-        let descending = tenant
-            .events
-            .range((Bound::Unbounded, upper))
-            .rev()
-            .map(|(_, event)| event);
+        let descending = tenant.events.range((Bound::Unbounded, upper)).rev().map(|(_, event)| event);
         let mut items: Vec<UsageEvent> = descending.filter(matching).take(size + 1).cloned().collect();
         let more = items.len() > size;
         items.truncate(size);
@@ -178,11 +158,7 @@ impl Tenant {
             None => self.events.get(&event.id()),
         };
         if let Some(kept) = kept {
-            return if kept.same_payload(event) {
-                Appended::Duplicate
-            } else {
-                Appended::Conflict
-            };
+            return if kept.same_payload(event) { Appended::Duplicate } else { Appended::Conflict };
         }
         match self.quarter_hours.entry(bucket_start(event.occurred_at())) {
             Entry::Occupied(mut entry) => entry.get_mut().add(event),

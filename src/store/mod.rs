@@ -110,10 +110,7 @@ pub trait Store: Debug + Send + Sync + 'static {
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `batch`.
 pub fn check_batch(batch: &[UsageEvent]) -> Result<()> {
     if batch.len() > APPEND_EVENTS_MAX {
-        let rule = format!(
-            "must not have more than {APPEND_EVENTS_MAX} events, has {}",
-            batch.len()
-        );
+        let rule = format!("must not have more than {APPEND_EVENTS_MAX} events, has {}", batch.len());
         return Err(Error::invalid("batch", rule));
     }
     Ok(())

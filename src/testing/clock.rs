@@ -45,12 +45,7 @@ struct Hands {
 impl ManualClock {
     /// A clock that shows this instant and whose monotonic reading is zero.
     pub fn new(start: DateTime<Utc>) -> Self {
-        Self {
-            hands: Arc::new(Mutex::new(Hands {
-                now: start,
-                monotonic: Duration::ZERO,
-            })),
-        }
+        Self { hands: Arc::new(Mutex::new(Hands { now: start, monotonic: Duration::ZERO })) }
     }
 
     /// Sets the wall clock, forward or back, as an operator or NTP would. The monotonic reading stays what it is.
@@ -61,9 +56,7 @@ impl ManualClock {
     /// Lets time pass: both readings move on by this much. Each stops at the greatest value of its type.
     pub fn advance(&self, by: Duration) {
         let mut hands = self.hands();
-        let later = TimeDelta::from_std(by)
-            .ok()
-            .and_then(|by| hands.now.checked_add_signed(by));
+        let later = TimeDelta::from_std(by).ok().and_then(|by| hands.now.checked_add_signed(by));
         hands.now = later.unwrap_or(DateTime::<Utc>::MAX_UTC);
         hands.monotonic = hands.monotonic.saturating_add(by);
     }

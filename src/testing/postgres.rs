@@ -81,10 +81,7 @@ impl TestPostgres {
         let bin_dir = find_bin_dir()?;
         let (supervisor, socket_dir) = Supervisor::spawn(&bin_dir, options)?;
         Ok(Self {
-            url: format!(
-                "postgresql://postgres@/postgres?host={}&port=5432",
-                socket_dir.display()
-            ),
+            url: format!("postgresql://postgres@/postgres?host={}&port=5432", socket_dir.display()),
             bin_dir: Some(bin_dir),
             socket_dir: Some(socket_dir),
             supervisor: Some(Arc::new(Mutex::new(supervisor))),
@@ -94,13 +91,8 @@ impl TestPostgres {
 
     /// A server that somebody else runs. Databases that an earlier run left there are dropped after a day.
     fn elsewhere(url: String) -> Result<Self> {
-        let this = Self {
-            url,
-            bin_dir: None,
-            socket_dir: None,
-            supervisor: None,
-            templates: Mutex::default(),
-        };
+        let this =
+            Self { url, bin_dir: None, socket_dir: None, supervisor: None, templates: Mutex::default() };
         let config = config_of(&this.url)?;
         let sweep = move || {
             // The first 12 hexadecimal digits of a UUIDv7 are its millisecond.
@@ -120,10 +112,7 @@ impl TestPostgres {
         };
         let thread = spawn_thread(sweep)?;
         thread.join().unwrap_or_else(|_| {
-            Err(Error::new(
-                ErrorKind::Unavailable,
-                "the sweep of old test databases failed",
-            ))
+            Err(Error::new(ErrorKind::Unavailable, "the sweep of old test databases failed"))
         })?;
         Ok(this)
     }
@@ -155,19 +144,10 @@ impl TestPostgres {
         let config = config_of(&self.url)?;
         let name = format!("{DATABASE_PREFIX}{}", Uuid::now_v7().simple());
         let template = quoted(template.unwrap_or("template0"));
-        administer(
-            config.clone(),
-            format!("CREATE DATABASE {} TEMPLATE {template}", quoted(&name)),
-        )
-        .await?;
+        administer(config.clone(), format!("CREATE DATABASE {} TEMPLATE {template}", quoted(&name))).await?;
         // A server of this process vanishes with it; on another one the last test must not leave its database.
         let is_waited_for = self.supervisor.is_none();
-        Ok(TestDatabase {
-            url: url_of_database(&self.url, &name),
-            name,
-            server: Some(config),
-            is_waited_for,
-        })
+        Ok(TestDatabase { url: url_of_database(&self.url, &name), name, server: Some(config), is_waited_for })
     }
 
     /// The database that `migrate` has prepared, to be copied by [`create_database`](Self::create_database): its name on
@@ -187,9 +167,7 @@ impl TestPostgres {
         Fut: Future<Output = Result<()>>,
     {
         let cell = Arc::clone(lock(&self.templates).entry(name.to_owned()).or_default());
-        cell.get_or_try_init(|| self.make_template(migrate))
-            .await
-            .cloned()
+        cell.get_or_try_init(|| self.make_template(migrate)).await.cloned()
     }
 
     async fn make_template<F, Fut>(&self, migrate: F) -> Result<String>
@@ -200,10 +178,7 @@ impl TestPostgres {
         let database = self.create_database(None).await?;
         migrate(database.url().to_owned()).await?;
         // A connection, autovacuum's included, would hold up or fail the copies.
-        let close = format!(
-            "ALTER DATABASE {} WITH ALLOW_CONNECTIONS false",
-            quoted(database.name())
-        );
+        let close = format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false", quoted(database.name()));
         administer(config_of(&self.url)?, close).await?;
         Ok(database.keep())
     }
@@ -269,20 +244,13 @@ impl TestPostgres {
 
     async fn order(&self, commands: &'static [&'static str]) -> Result<()> {
         let Some(supervisor) = self.supervisor.as_ref().map(Arc::clone) else {
-            return Err(Error::new(
-                ErrorKind::Misuse,
-                "only a server that was started here can be stopped",
-            ));
+            return Err(Error::new(ErrorKind::Misuse, "only a server that was started here can be stopped"));
         };
         let (sender, receiver) = oneshot::channel();
         spawn_thread(move || {
             let mut supervisor = lock(&supervisor);
             // Nobody listens any more if the caller was cancelled.
-            let _ = sender.send(
-                commands
-                    .iter()
-                    .try_for_each(|command| supervisor.ask(command).map(drop)),
-            );
+            let _ = sender.send(commands.iter().try_for_each(|command| supervisor.ask(command).map(drop)));
         })?;
         receiver.await.unwrap_or_else(|_| Err(thread_died()))
     }

@@ -70,10 +70,7 @@ impl Clock for SystemClock {
             // Before 1970: rounded away from the epoch, so that truncation is towards the past there too.
             Err(error) => i64::try_from(error.duration().as_nanos().div_ceil(1_000)).map(|micros| -micros),
         };
-        micros
-            .ok()
-            .and_then(DateTime::from_timestamp_micros)
-            .unwrap_or(TIME_MAX)
+        micros.ok().and_then(DateTime::from_timestamp_micros).unwrap_or(TIME_MAX)
     }
 
     fn monotonic(&self) -> Duration {

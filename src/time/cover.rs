@@ -44,10 +44,7 @@ pub struct Tile {
 pub fn cover(range: TimeRange) -> Result<Vec<Tile>> {
     for (field, bound) in [("start", range.start()), ("end", range.end())] {
         if bucket_start(bound) != bound {
-            return Err(Error::invalid(
-                field,
-                format!("must lie on a 15-minute boundary, is {bound:?}"),
-            ));
+            return Err(Error::invalid(field, format!("must lie on a 15-minute boundary, is {bound:?}")));
         }
     }
     let mut tiles = Vec::new();
@@ -79,19 +76,12 @@ fn lay(tiles: &mut Vec<Tile>, start: DateTime<Utc>, end: DateTime<Utc>, periods:
         return;
     }
     let first = period.range_at(start, Zone::UTC);
-    let from = if first.start() == start {
-        start
-    } else {
-        first.end()
-    };
+    let from = if first.start() == start { start } else { first.end() };
     let last = period.range_at(end - TimeDelta::microseconds(1), Zone::UTC);
     let to = if last.end() == end { end } else { last.start() };
     if from < to {
         lay(tiles, start, from, shorter);
-        tiles.push(Tile {
-            period,
-            range: TimeRange::from_checked(from, to),
-        });
+        tiles.push(Tile { period, range: TimeRange::from_checked(from, to) });
         lay(tiles, to, end, shorter);
     } else {
         lay(tiles, start, end, shorter);

@@ -124,10 +124,9 @@ impl BillingCycle {
         let date = match self.every {
             Every::Days(days) => TimeDelta::try_days(cycle * i64::from(days.get()))
                 .and_then(|days| anchor.checked_add_signed(days)),
-            Every::Months(months) => month::day(
-                month::index(anchor) + cycle * i64::from(months.get()),
-                anchor.day(),
-            ),
+            Every::Months(months) => {
+                month::day(month::index(anchor) + cycle * i64::from(months.get()), anchor.day())
+            }
         };
         match date {
             Some(date) => self.zone.first_instant(date.and_time(time)),

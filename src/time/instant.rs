@@ -43,10 +43,7 @@ pub(super) fn checked(field: &'static str, instant: DateTime<Utc>) -> Result<Dat
     if (TIME_MIN..=TIME_MAX).contains(&instant) {
         Ok(instant)
     } else {
-        Err(Error::invalid(
-            field,
-            format!("must lie in {TIME_MIN:?} to {TIME_MAX:?}, is {instant:?}"),
-        ))
+        Err(Error::invalid(field, format!("must lie in {TIME_MIN:?} to {TIME_MAX:?}, is {instant:?}")))
     }
 }
 

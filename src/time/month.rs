@@ -11,7 +11,5 @@ pub(super) fn index(date: NaiveDate) -> i64 {
 pub(super) fn day(index: i64, day: u32) -> Option<NaiveDate> {
     let year = i32::try_from(index.div_euclid(12)).ok()?;
     let month = u32::try_from(index.rem_euclid(12) + 1).ok()?;
-    (1..=day)
-        .rev()
-        .find_map(|day| NaiveDate::from_ymd_opt(year, month, day))
+    (1..=day).rev().find_map(|day| NaiveDate::from_ymd_opt(year, month, day))
 }

@@ -193,8 +193,5 @@ fn part_at(instant: DateTime<Utc>, zone: Zone, length: TimeDelta) -> Span {
     let start = instant
         - TimeDelta::seconds(into)
         - TimeDelta::nanoseconds(i64::from(instant.timestamp_subsec_nanos()));
-    Span {
-        start,
-        end: (start + length).min(day.end),
-    }
+    Span { start, end: (start + length).min(day.end) }
 }

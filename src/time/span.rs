@@ -18,16 +18,10 @@ impl Span {
     /// Starts may repeat (a day that a zone skips starts when the next one does): such an empty span is never found.
     pub(super) fn around(instant: DateTime<Utc>, after: i64, start: impl Fn(i64) -> DateTime<Utc>) -> Self {
         let mut index = after;
-        let mut span = Self {
-            start: start(after),
-            end: start(after),
-        };
+        let mut span = Self { start: start(after), end: start(after) };
         while span.start > instant {
             index -= 1;
-            span = Self {
-                start: start(index),
-                end: span.start,
-            };
+            span = Self { start: start(index), end: span.start };
         }
         span
     }

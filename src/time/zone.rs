@@ -48,10 +48,7 @@ impl Zone {
     pub fn new(name: impl AsRef<str>) -> Result<Self> {
         let name = checked_text("zone", name.as_ref(), ZONE_NAME_BYTES_MAX)?;
         Tz::from_str(name).map(Self).map_err(|_| {
-            Error::invalid(
-                "zone",
-                format!("must be the name of an IANA time zone, is {name:?}"),
-            )
+            Error::invalid("zone", format!("must be the name of an IANA time zone, is {name:?}"))
         })
     }
 

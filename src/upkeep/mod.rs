@@ -20,11 +20,8 @@ const ROLL_UP_STEPS_MAX: u32 = 50_000;
 /// Starts the background tasks of one tracker; gives the flusher's.
 pub(crate) fn spawn(flusher: Flusher, roll_up: RollUp) -> Result<JoinHandle<Vec<UsageEvent>>> {
     let runtime = Handle::try_current().map_err(|error| {
-        Error::new(
-            ErrorKind::Misuse,
-            "a tracker must be started inside of a tokio runtime",
-        )
-        .with_source(error)
+        Error::new(ErrorKind::Misuse, "a tracker must be started inside of a tokio runtime")
+            .with_source(error)
     })?;
     runtime.spawn(roll_up.run());
     Ok(runtime.spawn(flusher.run()))
@@ -41,10 +38,7 @@ pub(crate) struct RollUp {
 impl RollUp {
     async fn run(mut self) {
         // The wait is ended by the stop, by its sender's end, or, as a rule, by the interval.
-        while timeout(self.interval, self.stop.wait_for(Option::is_some))
-            .await
-            .is_err()
-        {
+        while timeout(self.interval, self.stop.wait_for(Option::is_some)).await.is_err() {
             self.drain().await;
         }
     }

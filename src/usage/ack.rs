@@ -45,47 +45,24 @@ pub struct Ack {
 #[derive(Debug)]
 enum State {
     /// In the buffer, at this place of a segment.
-    Accepted {
-        handle: Arc<Handle>,
-        segment: Arc<Completion>,
-        index: usize,
-    },
+    Accepted { handle: Arc<Handle>, segment: Arc<Completion>, index: usize },
     /// There was no room; it is accepted when there is.
-    Waiting {
-        handle: Arc<Handle>,
-        event: Box<Option<UsageEvent>>,
-    },
+    Waiting { handle: Arc<Handle>, event: Box<Option<UsageEvent>> },
     /// Refused.
     Refused(Error),
 }
 
 impl Ack {
     pub(super) fn accepted(id: EventId, handle: Arc<Handle>, segment: Arc<Completion>, index: usize) -> Self {
-        Self {
-            id,
-            state: State::Accepted {
-                handle,
-                segment,
-                index,
-            },
-        }
+        Self { id, state: State::Accepted { handle, segment, index } }
     }
 
     pub(super) fn waiting(handle: Arc<Handle>, event: UsageEvent) -> Self {
-        Self {
-            id: event.id(),
-            state: State::Waiting {
-                handle,
-                event: Box::new(Some(event)),
-            },
-        }
+        Self { id: event.id(), state: State::Waiting { handle, event: Box::new(Some(event)) } }
     }
 
     pub(super) fn refused(id: EventId, error: Error) -> Self {
-        Self {
-            id,
-            state: State::Refused(error),
-        }
+        Self { id, state: State::Refused(error) }
     }
 
     /// The event's id, known before it is kept.
@@ -101,11 +78,7 @@ impl Ack {
     async fn wait(mut self) -> Result<Recorded> {
         loop {
             match &mut self.state {
-                State::Accepted {
-                    handle,
-                    segment,
-                    index,
-                } => {
+                State::Accepted { handle, segment, index } => {
                     if !segment.is_taken() {
                         handle.buffer().hurry();
                     }
@@ -119,11 +92,7 @@ impl Ack {
                         return Err(Error::new(ErrorKind::Misuse, "the event was already taken"));
                     };
                     self.state = match handle.buffer().push(room, event) {
-                        Ok((segment, index)) => State::Accepted {
-                            handle,
-                            segment,
-                            index,
-                        },
+                        Ok((segment, index)) => State::Accepted { handle, segment, index },
                         Err(error) => State::Refused(error),
                     };
                 }
@@ -191,12 +160,8 @@ impl Completion {
     }
 
     async fn wait(&self, index: usize) -> Result<Appended> {
-        let missing = || {
-            Err(Error::new(
-                ErrorKind::Store,
-                "the store answered for fewer events than it was given",
-            ))
-        };
+        let missing =
+            || Err(Error::new(ErrorKind::Store, "the store answered for fewer events than it was given"));
         loop {
             let done = self.done.notified();
             if let Some(results) = self.results.get() {

@@ -63,10 +63,7 @@ impl StatusCode {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `status_code` if it is not in 100 to 599.
     pub fn new(code: u16) -> Result<Self> {
         if !(100..600).contains(&code) {
-            return Err(Error::invalid(
-                "status_code",
-                format!("must be in 100 to 599, is {code}"),
-            ));
+            return Err(Error::invalid("status_code", format!("must be in 100 to 599, is {code}")));
         }
         Ok(Self(code))
     }
@@ -149,10 +146,7 @@ impl Measures {
     /// [`MEASURES_PER_EVENT_MAX`], on `measure` if the name is not a label or the amount is out of range.
     pub fn with(mut self, name: impl AsRef<str>, amount: Decimal) -> Result<Self> {
         let name = Label::new("measure", name)?;
-        self.0.insert(
-            name,
-            checked_decimal("measure", amount, MEASURE_MAX, MEASURE_SCALE_MAX)?,
-        );
+        self.0.insert(name, checked_decimal("measure", amount, MEASURE_MAX, MEASURE_SCALE_MAX)?);
         if self.0.len() > MEASURES_PER_EVENT_MAX {
             return Err(Error::invalid(
                 "measures",
@@ -178,9 +172,7 @@ impl TryFrom<BTreeMap<Label, Decimal>> for Measures {
 
     fn try_from(map: BTreeMap<Label, Decimal>) -> Result<Self> {
         map.into_iter()
-            .try_fold(Self::default(), |measures, (name, amount)| {
-                measures.with(name.as_str(), amount)
-            })
+            .try_fold(Self::default(), |measures, (name, amount)| measures.with(name.as_str(), amount))
     }
 }
 
@@ -193,16 +185,10 @@ impl From<Measures> for BTreeMap<Label, Decimal> {
 fn checked_decimal(field: &'static str, amount: Decimal, max: Decimal, scale_max: u32) -> Result<Decimal> {
     let amount = amount.normalize();
     if amount.is_sign_negative() && !amount.is_zero() {
-        return Err(Error::invalid(
-            field,
-            format!("must not be negative, is {amount}"),
-        ));
+        return Err(Error::invalid(field, format!("must not be negative, is {amount}")));
     }
     if amount > max {
-        return Err(Error::invalid(
-            field,
-            format!("must not be over {max}, is {amount}"),
-        ));
+        return Err(Error::invalid(field, format!("must not be over {max}, is {amount}")));
     }
     if amount.scale() > scale_max {
         let rule = format!("must not have more than {scale_max} decimal places, is {amount}");

@@ -45,11 +45,7 @@ pub(crate) struct Segment {
 impl Buffer {
     pub(crate) fn new(events_max: usize, segment_events: usize) -> Self {
         Self {
-            queue: Mutex::new(Queue {
-                segments: VecDeque::new(),
-                spare: Vec::new(),
-                closed: false,
-            }),
+            queue: Mutex::new(Queue { segments: VecDeque::new(), spare: Vec::new(), closed: false }),
             room: Semaphore::new(events_max),
             events_max,
             segment_events,
@@ -80,19 +76,11 @@ impl Buffer {
             return Err(Self::shut_down());
         }
         room.forget();
-        let begins_segment = queue
-            .segments
-            .back()
-            .is_none_or(|last| last.events.len() >= self.segment_events);
+        let begins_segment =
+            queue.segments.back().is_none_or(|last| last.events.len() >= self.segment_events);
         if begins_segment {
-            let events = queue
-                .spare
-                .pop()
-                .unwrap_or_else(|| Vec::with_capacity(self.segment_events));
-            queue.segments.push_back(Segment {
-                events,
-                completion: Arc::default(),
-            });
+            let events = queue.spare.pop().unwrap_or_else(|| Vec::with_capacity(self.segment_events));
+            queue.segments.push_back(Segment { events, completion: Arc::default() });
         }
         let first = queue.segments.len() == 1;
         let Some(segment) = queue.segments.back_mut() else {

@@ -58,10 +58,7 @@ impl EventType {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `event_type`.
     pub fn custom(name: impl AsRef<str>) -> Result<Self> {
         let name = checked_text("event_type", name.as_ref(), EVENT_TYPE_BYTES_MAX)?;
-        if let Some(built_in) = Self::BUILT_IN
-            .into_iter()
-            .find(|built_in| built_in.as_str() == name)
-        {
+        if let Some(built_in) = Self::BUILT_IN.into_iter().find(|built_in| built_in.as_str() == name) {
             return Ok(built_in);
         }
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);
@@ -133,13 +130,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 5] = [
-        Self::Success,
-        Self::Failure,
-        Self::RateLimited,
-        Self::QuotaExceeded,
-        Self::Abandoned,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Success, Self::Failure, Self::RateLimited, Self::QuotaExceeded, Self::Abandoned];
 
     /// The name in JSON and SQL.
     pub fn as_str(self) -> &'static str {
@@ -164,10 +156,7 @@ impl FromStr for Outcome {
 
     fn from_str(name: &str) -> Result<Self> {
         let unknown = || Error::invalid("outcome", format!("is not known: {name:?}"));
-        Self::ALL
-            .into_iter()
-            .find(|outcome| outcome.as_str() == name)
-            .ok_or_else(unknown)
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == name).ok_or_else(unknown)
     }
 }
 
@@ -257,15 +246,9 @@ impl UsageEvent {
         occurred_at: DateTime<Utc>,
     ) -> Result<Self> {
         if id.millisecond().timestamp_millis() != occurred_at.timestamp_millis() {
-            return Err(Error::invalid(
-                "id",
-                format!("its time is not that of occurred_at, {occurred_at}"),
-            ));
+            return Err(Error::invalid("id", format!("its time is not that of occurred_at, {occurred_at}")));
         }
-        Ok(Self {
-            id,
-            ..Self::new(tenant_id, event_type, outcome, occurred_at)?
-        })
+        Ok(Self { id, ..Self::new(tenant_id, event_type, outcome, occurred_at)? })
     }
 
     /// As [`new`](Self::new) for the clock's own time, which is moved into the crate's range if the clock is mad.
@@ -343,20 +326,11 @@ impl ErrorMessage {
     /// Takes any text; an empty one becomes `"unknown"`.
     pub fn new(text: impl AsRef<str>) -> Self {
         let text = text.as_ref();
-        let end = (0..=ERROR_MESSAGE_BYTES_MAX.min(text.len()))
-            .rev()
-            .find(|end| text.is_char_boundary(*end));
+        let end = (0..=ERROR_MESSAGE_BYTES_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
         let cut = &text[..end.unwrap_or(0)];
-        let clean: String = cut
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let clean: String = cut.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let clean = clean.trim();
-        Self(if clean.is_empty() {
-            "unknown".into()
-        } else {
-            clean.into()
-        })
+        Self(if clean.is_empty() { "unknown".into() } else { clean.into() })
     }
 
     /// The text.

@@ -39,18 +39,11 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn last_error(&self) -> Option<Error> {
-        self.last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn take_rejected(&self) -> Vec<(UsageEvent, Error)> {
-        self.kept_aside
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .drain(..)
-            .collect()
+        self.kept_aside.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
     }
 
     fn count(&self, appended: Appended) {
@@ -150,14 +143,10 @@ impl Flusher {
         while let Some(segment) = self.buffer.take(true) {
             unwritten.push(Arc::new(segment));
         }
-        let error = Error::new(
-            ErrorKind::ShutDown,
-            "the tracker was shut down before the store confirmed the event",
-        );
+        let error =
+            Error::new(ErrorKind::ShutDown, "the tracker was shut down before the store confirmed the event");
         let hand_over = |segment: Arc<Segment>| {
-            segment
-                .completion
-                .resolve(vec![Err(error.clone()); segment.events.len()]);
+            segment.completion.resolve(vec![Err(error.clone()); segment.events.len()]);
             match Arc::try_unwrap(segment) {
                 Ok(segment) => segment.into_events(),
                 Err(segment) => segment.events.clone(),
@@ -180,11 +169,15 @@ async fn write(
     while let Some(part) = parts.pop() {
         match append_until_decided(store, tally, append_timeout, part).await {
             Ok(appended) => {
-                appended.iter().for_each(|appended| tally.count(*appended));
+                for outcome in &appended {
+                    tally.count(*outcome);
+                }
                 results.extend(appended.into_iter().map(Ok));
             }
             Err(error) if part.len() <= 1 => {
-                part.iter().for_each(|event| tally.reject(event, &error));
+                for event in part {
+                    tally.reject(event, &error);
+                }
                 results.extend(part.iter().map(|_| Err(error.clone())));
             }
             Err(_) => {
@@ -236,14 +229,10 @@ async fn append_once(
     let append = AssertUnwindSafe(store.append(events)).catch_unwind();
     match timeout(append_timeout, append).await {
         Ok(Ok(result)) => result,
-        Ok(Err(_panic)) => Err(Error::new(
-            ErrorKind::Store,
-            "the store panicked while it appended",
-        )),
-        Err(_) => Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("the store did not answer in {append_timeout:?}"),
-        )),
+        Ok(Err(_panic)) => Err(Error::new(ErrorKind::Store, "the store panicked while it appended")),
+        Err(_) => {
+            Err(Error::new(ErrorKind::Unavailable, format!("the store did not answer in {append_timeout:?}")))
+        }
     }
 }
 
@@ -270,10 +259,8 @@ fn with_jitter(duration: Duration) -> Duration {
 impl Completion {
     /// For events that were dropped with the runtime: the waiters are told instead of waiting for ever.
     pub(crate) fn abandon(&self, events: usize) {
-        let error = Error::new(
-            ErrorKind::ShutDown,
-            "the tracker's runtime ended before the event was written",
-        );
+        let error =
+            Error::new(ErrorKind::ShutDown, "the tracker's runtime ended before the event was written");
         self.resolve(vec![Err(error); events]);
     }
 }

@@ -34,11 +34,7 @@ impl EventId {
     pub fn at(instant: DateTime<Utc>) -> Self {
         let instant = instant.clamp(TIME_MIN, TIME_MAX - TimeDelta::milliseconds(1));
         let seconds = u64::try_from(instant.timestamp()).unwrap_or(0);
-        Self(Uuid::new_v7(Timestamp::from_unix(
-            NoContext,
-            seconds,
-            instant.timestamp_subsec_nanos(),
-        )))
+        Self(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, instant.timestamp_subsec_nanos())))
     }
 
     /// Takes an id that was made elsewhere.
@@ -69,9 +65,7 @@ impl EventId {
     /// The time inside of the id.
     pub fn millisecond(self) -> DateTime<Utc> {
         let bytes = self.0.into_bytes();
-        let milliseconds = bytes[..6]
-            .iter()
-            .fold(0_i64, |sum, byte| sum << 8 | i64::from(*byte));
+        let milliseconds = bytes[..6].iter().fold(0_i64, |sum, byte| sum << 8 | i64::from(*byte));
         DateTime::from_timestamp_millis(milliseconds).unwrap_or(TIME_MIN)
     }
 
@@ -86,12 +80,8 @@ impl EventId {
 
     /// A bound that is above any id made before the instant, also in its millisecond.
     pub fn upper_bound(instant: DateTime<Utc>) -> Uuid {
-        let whole = instant.timestamp_subsec_nanos() % 1_000_000 == 0;
-        Self::lower_bound(if whole {
-            instant
-        } else {
-            instant + TimeDelta::milliseconds(1)
-        })
+        let whole = instant.timestamp_subsec_nanos().is_multiple_of(1_000_000);
+        Self::lower_bound(if whole { instant } else { instant + TimeDelta::milliseconds(1) })
     }
 }
 

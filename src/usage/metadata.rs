@@ -47,17 +47,10 @@ impl Metadata {
         serde_json::to_writer(&mut size, &map)
             .map_err(|error| Error::invalid("metadata", "cannot be written as JSON").with_source(error))?;
         if size.0 > METADATA_BYTES_MAX {
-            let rule = format!(
-                "must not be larger than {METADATA_BYTES_MAX} bytes as JSON, is {}",
-                size.0
-            );
+            let rule = format!("must not be larger than {METADATA_BYTES_MAX} bytes as JSON, is {}", size.0);
             return Err(Error::invalid("metadata", rule));
         }
-        Ok(if map.is_empty() {
-            Self::default()
-        } else {
-            Self(Some(Arc::new(map)))
-        })
+        Ok(if map.is_empty() { Self::default() } else { Self(Some(Arc::new(map))) })
     }
 
     /// The value of a key.
@@ -126,15 +119,10 @@ fn normalise(value: &mut Value, depth: usize) -> Result<()> {
 /// The integer form of a float without a fraction, if an integer type holds it. Written out, such a float is short, so
 /// its text parses as an integer after the fraction or the exponent is resolved.
 fn whole_number(number: &Number) -> Option<Number> {
-    let float = number
-        .as_f64()
-        .filter(|float| !number.is_i64() && !number.is_u64() && float.fract() == 0.0)?;
+    let float =
+        number.as_f64().filter(|float| !number.is_i64() && !number.is_u64() && float.fract() == 0.0)?;
     let digits = format!("{float:.0}");
-    digits
-        .parse::<i64>()
-        .map(Number::from)
-        .or_else(|_| digits.parse::<u64>().map(Number::from))
-        .ok()
+    digits.parse::<i64>().map(Number::from).or_else(|_| digits.parse::<u64>().map(Number::from)).ok()
 }
 
 fn refuse_nul(text: &str) -> Result<()> {

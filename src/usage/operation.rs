@@ -48,12 +48,7 @@ pub struct Operation {
 
 impl Operation {
     pub(super) fn start(handle: Arc<Handle>, event: UsageEvent, started: Duration) -> Self {
-        Self {
-            handle,
-            event: Some(event),
-            started,
-            estimate: None,
-        }
+        Self { handle, event: Some(event), started, estimate: None }
     }
 
     /// The id that the event will have.
@@ -67,9 +62,7 @@ impl Operation {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `session_id`, as [`Label::new`]. As with all setters, the
     /// operation is then gone and no event comes of it.
     pub fn session_id(self, session_id: impl AsRef<str>) -> Result<Self> {
-        self.set_label(Label::new("session_id", session_id), |event| {
-            &mut event.session_id
-        })
+        self.set_label(Label::new("session_id", session_id), |event| &mut event.session_id)
     }
 
     /// The user who asked for it.
@@ -102,9 +95,7 @@ impl Operation {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `idempotency_key`.
     pub fn idempotency_key(self, key: impl AsRef<str>) -> Result<Self> {
-        self.set_label(Label::new("idempotency_key", key), |event| {
-            &mut event.idempotency_key
-        })
+        self.set_label(Label::new("idempotency_key", key), |event| &mut event.idempotency_key)
     }
 
     /// What else to remember: a JSON object of at most 16 KiB.
@@ -132,11 +123,7 @@ impl Operation {
 
     /// It failed, after it had used this ([`Actual::new`] if nothing).
     pub fn record_failure(self, error: impl Display, actual: impl Into<Actual>) -> Ack {
-        self.record(
-            Outcome::Failure,
-            actual.into(),
-            Some(ErrorMessage::new(error.to_string())),
-        )
+        self.record(Outcome::Failure, actual.into(), Some(ErrorMessage::new(error.to_string())))
     }
 
     /// It was refused because it came too soon.
@@ -214,10 +201,7 @@ impl Operation {
 impl Drop for Operation {
     fn drop(&mut self) {
         if let Some(event) = self.event.take() {
-            let actual = Actual {
-                tokens: self.estimate.unwrap_or_default(),
-                ..Actual::default()
-            };
+            let actual = Actual { tokens: self.estimate.unwrap_or_default(), ..Actual::default() };
             drop(self.finish(event, Outcome::Abandoned, actual, None));
         }
     }

@@ -83,16 +83,9 @@ impl TopConsumersQuery {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `limit` if it is not in 1 to [`TOP_CONSUMERS_MAX`].
     pub fn new(measure: Measure, range: TimeRange, limit: u16) -> Result<Self> {
         if !(1..=TOP_CONSUMERS_MAX).contains(&limit) {
-            return Err(Error::invalid(
-                "limit",
-                format!("must be in 1 to {TOP_CONSUMERS_MAX}, is {limit}"),
-            ));
+            return Err(Error::invalid("limit", format!("must be in 1 to {TOP_CONSUMERS_MAX}, is {limit}")));
         }
-        Ok(Self {
-            measure,
-            range,
-            limit,
-        })
+        Ok(Self { measure, range, limit })
     }
 }
 

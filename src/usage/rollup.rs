@@ -113,10 +113,7 @@ impl UsageMetrics {
     pub fn error_rate_percent(&self) -> Decimal {
         let finished = Decimal::from(self.successes.saturating_add(self.failures));
         let failures = Decimal::from(self.failures);
-        (failures * Decimal::ONE_HUNDRED)
-            .checked_div(finished)
-            .unwrap_or_default()
-            .round_dp(2)
+        (failures * Decimal::ONE_HUNDRED).checked_div(finished).unwrap_or_default().round_dp(2)
     }
 
     /// The mean latency in whole microseconds.
@@ -165,10 +162,7 @@ impl UsageDelta {
     pub fn of<'a>(events: impl IntoIterator<Item = &'a UsageEvent>) -> Vec<Self> {
         let mut deltas: BTreeMap<(&TenantId, DateTime<Utc>), UsageMetrics> = BTreeMap::new();
         for event in events {
-            deltas
-                .entry((&event.tenant_id, bucket_start(event.occurred_at())))
-                .or_default()
-                .add(event);
+            deltas.entry((&event.tenant_id, bucket_start(event.occurred_at()))).or_default().add(event);
         }
         let into_delta = |((tenant_id, bucket_start), metrics): ((&TenantId, _), _)| Self {
             tenant_id: tenant_id.clone(),

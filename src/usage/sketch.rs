@@ -94,9 +94,7 @@ impl LatencySketch {
 
     /// How many latencies are counted.
     pub fn count(&self) -> u64 {
-        self.bins
-            .iter()
-            .fold(0, |sum, &(_, count)| sum.saturating_add(count))
+        self.bins.iter().fold(0, |sum, &(_, count)| sum.saturating_add(count))
     }
 
     /// Whether nothing is counted.
@@ -192,10 +190,7 @@ impl LatencySketch {
     /// assert_eq!(error.kind(), ErrorKind::Store);
     /// ```
     pub fn from_packed(packed: &[i64]) -> Result<Self> {
-        let mut bins = packed
-            .iter()
-            .map(|&element| unpack(element))
-            .collect::<Result<Vec<_>>>()?;
+        let mut bins = packed.iter().map(|&element| unpack(element)).collect::<Result<Vec<_>>>()?;
         bins.sort_unstable_by_key(|&(bin, _)| bin);
         bins.dedup_by(|later, first| match later.0.cmp(&first.0) {
             Ordering::Equal => {
@@ -238,10 +233,7 @@ impl Quantile {
     pub fn from_permille(permille: u16) -> Result<Self> {
         match permille {
             1..=1_000 => Ok(Self(permille)),
-            _ => Err(Error::invalid(
-                "quantile",
-                format!("must be 1 to 1000 thousandths, is {permille}"),
-            )),
+            _ => Err(Error::invalid("quantile", format!("must be 1 to 1000 thousandths, is {permille}"))),
         }
     }
 
@@ -261,12 +253,8 @@ fn pack(bin: u16, count: u64) -> i64 {
 }
 
 fn unpack(element: i64) -> Result<(u16, u64)> {
-    let malformed = || {
-        Error::new(
-            ErrorKind::Store,
-            format!("{element} is not an element of a latency sketch"),
-        )
-    };
+    let malformed =
+        || Error::new(ErrorKind::Store, format!("{element} is not an element of a latency sketch"));
     let bits = u64::try_from(element).map_err(|_| malformed())?;
     let count = bits & PACKED_COUNT_MAX;
     match u16::try_from(bits >> COUNT_BITS) {

@@ -149,10 +149,7 @@ pub struct TokenUsage {
 
 impl TokenUsage {
     /// No tokens at all.
-    pub const NONE: Self = Self {
-        counts: TokenCounts([0; 9]),
-        source: TokenSource::Reported,
-    };
+    pub const NONE: Self = Self { counts: TokenCounts([0; 9]), source: TokenSource::Reported };
 
     /// Input and output as the provider reported them; further classes by [`with`](Self::with).
     ///
@@ -160,9 +157,7 @@ impl TokenUsage {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `tokens.input` or `tokens.output` if a count is negative,
     /// on `tokens` if the total is over [`TOKENS_PER_EVENT_MAX`].
     pub fn reported(input: impl TryInto<u64>, output: impl TryInto<u64>) -> Result<Self> {
-        Self::NONE
-            .with(TokenClass::Input, input)?
-            .with(TokenClass::Output, output)
+        Self::NONE.with(TokenClass::Input, input)?.with(TokenClass::Output, output)
     }
 
     /// Input and output as somebody guessed them.
@@ -194,18 +189,12 @@ impl TokenUsage {
             )
         })?;
         self.counts.set(class, count);
-        let total = self
-            .counts
-            .0
-            .iter()
-            .try_fold(0_u64, |sum, count| sum.checked_add(*count));
+        let total = self.counts.0.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count));
         match total {
             Some(total) if total <= TOKENS_PER_EVENT_MAX => Ok(self),
             _ => {
-                let rule = format!(
-                    "must not be over {TOKENS_PER_EVENT_MAX} in all, {} is {count}",
-                    class.as_str()
-                );
+                let rule =
+                    format!("must not be over {TOKENS_PER_EVENT_MAX} in all, {} is {count}", class.as_str());
                 Err(Error::invalid("tokens", rule))
             }
         }
@@ -277,10 +266,7 @@ impl TryFrom<Wire> for TokenUsage {
             .with(TokenClass::AudioCacheRead, wire.audio_cache_read)?
             .with(TokenClass::AudioOutput, wire.audio_output)?
             .with(TokenClass::Unclassified, wire.unclassified)?;
-        Ok(Self {
-            source: wire.source,
-            ..usage
-        })
+        Ok(Self { source: wire.source, ..usage })
     }
 }
 

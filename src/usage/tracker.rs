@@ -79,12 +79,8 @@ impl UsageTracker {
     /// Begins an operation of a tenant. Costs no I/O.
     pub fn track(&self, tenant_id: &TenantId, event_type: impl Into<EventType>) -> Operation {
         let clock = &self.handle.clock;
-        let event = UsageEvent::started(
-            tenant_id.clone(),
-            event_type.into(),
-            Outcome::Abandoned,
-            clock.now(),
-        );
+        let event =
+            UsageEvent::started(tenant_id.clone(), event_type.into(), Outcome::Abandoned, clock.now());
         Operation::start(Arc::clone(&self.handle), event, clock.monotonic())
     }
 
@@ -115,8 +111,7 @@ impl UsageTracker {
         range: TimeRange,
         period: Period,
     ) -> Result<Vec<UsagePeriod>> {
-        self.usage_history_in(tenant_id, range, period, self.handle.zone)
-            .await
+        self.usage_history_in(tenant_id, range, period, self.handle.zone).await
     }
 
     /// As [`usage_history`](Self::usage_history), in another zone.
@@ -157,10 +152,7 @@ impl UsageTracker {
         range: TimeRange,
         limit: u16,
     ) -> Result<Vec<Consumer>> {
-        self.handle
-            .store
-            .top_consumers(&TopConsumersQuery::new(measure, range, limit)?)
-            .await
+        self.handle.store.top_consumers(&TopConsumersQuery::new(measure, range, limit)?).await
     }
 
     /// What all tenants did together in the current period, in the tracker's zone.
@@ -211,11 +203,7 @@ impl UsageTracker {
     /// Dropped, the writing goes on in the background until the limit, but the report is lost.
     pub async fn shutdown(&self, limit: Duration) -> Result<ShutdownReport> {
         let handle = &self.handle;
-        let task = handle
-            .flusher
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let task = handle.flusher.lock().unwrap_or_else(PoisonError::into_inner).take();
         let task = task.ok_or_else(|| Error::new(ErrorKind::ShutDown, "the tracker is already shut down"))?;
         handle.stop(limit);
         let unwritten = task.await.map_err(|error| {
@@ -284,12 +272,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self
-            .flusher
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some()
-        {
+        if self.flusher.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             self.stop(DROP_DRAIN);
         }
     }
@@ -318,11 +301,7 @@ pub struct FlushPolicy {
 impl FlushPolicy {
     /// Batches of 100 events, at the latest after 10 seconds, one at a time: few, regular writes.
     pub fn relaxed() -> Self {
-        Self {
-            events: 100,
-            age: Duration::from_secs(10),
-            concurrency: 1,
-        }
+        Self { events: 100, age: Duration::from_secs(10), concurrency: 1 }
     }
 
     /// A copy with another bound on the number of events.
@@ -350,11 +329,7 @@ impl FlushPolicy {
 impl Default for FlushPolicy {
     /// Batches of 1,000 events, at the latest after 50 milliseconds, two at a time.
     fn default() -> Self {
-        Self {
-            events: 1_000,
-            age: Duration::from_millis(50),
-            concurrency: 2,
-        }
+        Self { events: 1_000, age: Duration::from_millis(50), concurrency: 2 }
     }
 }
 
@@ -451,11 +426,8 @@ impl UsageTrackerBuilder {
             append_timeout: self.append_timeout,
             stop: stopped.clone(),
         };
-        let roll_up = RollUp {
-            store: Arc::clone(&self.store),
-            interval: self.roll_up_interval,
-            stop: stopped,
-        };
+        let roll_up =
+            RollUp { store: Arc::clone(&self.store), interval: self.roll_up_interval, stop: stopped };
         let flusher = upkeep::spawn(flusher, roll_up)?;
         let handle = Handle {
             store: self.store,
@@ -467,9 +439,7 @@ impl UsageTrackerBuilder {
             stop,
             flusher: Mutex::new(Some(flusher)),
         };
-        Ok(UsageTracker {
-            handle: Arc::new(handle),
-        })
+        Ok(UsageTracker { handle: Arc::new(handle) })
     }
 }
 

@@ -16,15 +16,8 @@ const VICTIM: &str = "METERTRAIL_HARNESS_VICTIM";
 #[tokio::test]
 async fn two_databases_of_one_template_are_isolated() {
     let postgres = TestPostgres::shared().unwrap();
-    let (one, other) = tokio::join!(
-        database_of_the_harness(postgres),
-        database_of_the_harness(postgres)
-    );
-    connect(one.url())
-        .await
-        .batch_execute("INSERT INTO made VALUES (1)")
-        .await
-        .unwrap();
+    let (one, other) = tokio::join!(database_of_the_harness(postgres), database_of_the_harness(postgres));
+    connect(one.url()).await.batch_execute("INSERT INTO made VALUES (1)").await.unwrap();
     assert_eq!(count(one.url()).await, 1);
     assert_eq!(count(other.url()).await, 0);
 }
@@ -35,18 +28,11 @@ fn a_template_is_made_once_by_threads_with_runtimes_of_their_own() {
     thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .unwrap();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     let migrate = async |url: String| {
                         made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                        connect(&url)
-                            .await
-                            .batch_execute("CREATE TABLE made (id int)")
-                            .await
-                            .unwrap();
+                        connect(&url).await.batch_execute("CREATE TABLE made (id int)").await.unwrap();
                         Ok(())
                     };
                     let postgres = TestPostgres::shared().unwrap();
@@ -63,24 +49,15 @@ fn a_template_is_made_once_by_threads_with_runtimes_of_their_own() {
 async fn a_template_that_fails_is_made_anew() {
     let postgres = TestPostgres::shared().unwrap();
     let failed = postgres
-        .template("harness-fails", async |_| {
-            Err(metertrail::Error::invalid("schema", "is bad"))
-        })
+        .template("harness-fails", async |_| Err(metertrail::Error::invalid("schema", "is bad")))
         .await;
     assert_eq!(failed.unwrap_err().field(), Some("schema"));
-    postgres
-        .template("harness-fails", async |_| Ok(()))
-        .await
-        .unwrap();
+    postgres.template("harness-fails", async |_| Ok(())).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_clock_does_not_time_out_the_making_of_a_database() {
-    TestPostgres::shared()
-        .unwrap()
-        .create_database(None)
-        .await
-        .unwrap();
+    TestPostgres::shared().unwrap().create_database(None).await.unwrap();
 }
 
 #[tokio::test]
@@ -92,23 +69,14 @@ async fn a_dropped_database_is_gone_though_somebody_is_connected() {
     drop(database);
     let admin = connect(&url).await;
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !admin
-        .query("SELECT FROM pg_database WHERE datname = $1", &[&name])
-        .await
-        .unwrap()
-        .is_empty()
-    {
+    while !admin.query("SELECT FROM pg_database WHERE datname = $1", &[&name]).await.unwrap().is_empty() {
         assert!(Instant::now() < deadline, "{name} is still there");
     }
 }
 
 #[tokio::test]
 async fn a_missing_template_is_an_error_with_its_cause() {
-    let error = TestPostgres::shared()
-        .unwrap()
-        .create_database(Some("no such"))
-        .await
-        .unwrap_err();
+    let error = TestPostgres::shared().unwrap().create_database(Some("no such")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(std::error::Error::source(&error).is_some(), "{error:?}");
 }
@@ -117,18 +85,10 @@ async fn a_missing_template_is_an_error_with_its_cause() {
 async fn psql_takes_the_url() {
     let postgres = TestPostgres::shared().unwrap();
     let database = postgres.create_database(None).await.unwrap();
-    let psql = postgres
-        .bin_dir()
-        .map_or_else(|| PathBuf::from("psql"), |dir| dir.join("psql"));
-    let output = Command::new(psql)
-        .args([database.url(), "-Atc", "SELECT current_database()"])
-        .output()
-        .unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout).trim_end(),
-        database.name(),
-        "{output:?}"
-    );
+    let psql = postgres.bin_dir().map_or_else(|| PathBuf::from("psql"), |dir| dir.join("psql"));
+    let output =
+        Command::new(psql).args([database.url(), "-Atc", "SELECT current_database()"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), database.name(), "{output:?}");
 }
 
 #[tokio::test]
@@ -136,29 +96,17 @@ async fn a_crash_keeps_what_was_committed() {
     let mut postgres = TestPostgres::start(TestPostgresOptions::new().fsync(true)).unwrap();
     let database = database_of_the_harness(&postgres).await;
     let client = connect(database.url()).await;
-    client
-        .batch_execute("INSERT INTO made VALUES (1); INSERT INTO made VALUES (2)")
-        .await
-        .unwrap();
+    client.batch_execute("INSERT INTO made VALUES (1); INSERT INTO made VALUES (2)").await.unwrap();
     postgres.restart_immediate().await.unwrap();
-    assert!(
-        client.simple_query("SELECT 1").await.is_err(),
-        "a connection survived the crash"
-    );
+    assert!(client.simple_query("SELECT 1").await.is_err(), "a connection survived the crash");
     assert_eq!(count(database.url()).await, 2);
 
     postgres.stop().await.unwrap();
     let config = database.url().parse::<tokio_postgres::Config>().unwrap();
-    assert!(
-        config.connect(NoTls).await.is_err(),
-        "a stopped server takes connections"
-    );
+    assert!(config.connect(NoTls).await.is_err(), "a stopped server takes connections");
     postgres.start_again().await.unwrap();
     assert_eq!(count(database.url()).await, 2);
-    assert_eq!(
-        postgres.start_again().await.unwrap_err().kind(),
-        ErrorKind::Unavailable
-    );
+    assert_eq!(postgres.start_again().await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(count(database.url()).await, 2);
 }
 
@@ -168,14 +116,10 @@ fn a_server_that_does_not_start_says_why_and_leaves_nothing() {
     let error = TestPostgres::start(options).unwrap_err();
     assert!(error.to_string().contains("shared_buffers"), "{error}");
     let prefix = format!("mt-{}-", std::process::id());
-    let with_bad_settings = std::fs::read_dir("/tmp")
-        .unwrap()
-        .filter_map(Result::ok)
-        .filter(|entry| {
-            let is_ours = entry.file_name().to_string_lossy().starts_with(&prefix);
-            is_ours
-                && std::fs::read_to_string(entry.path().join("log")).is_ok_and(|log| log.contains("plenty"))
-        });
+    let with_bad_settings = std::fs::read_dir("/tmp").unwrap().filter_map(Result::ok).filter(|entry| {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(&prefix);
+        is_ours && std::fs::read_to_string(entry.path().join("log")).is_ok_and(|log| log.contains("plenty"))
+    });
     assert_eq!(with_bad_settings.count(), 0);
 }
 
@@ -187,12 +131,8 @@ fn a_dropped_server_is_gone() {
     let postmaster = postmaster_of(&socket_dir);
     if std::env::var_os(VICTIM).is_some() {
         // It outlives us, and must not keep the server alive.
-        let mut outliving = Command::new("sleep")
-            .arg("60")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut outliving =
+            Command::new("sleep").arg("60").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         println!("\nvictim {} {}", socket_dir.display(), outliving.id());
         outliving.wait().unwrap();
         unreachable!("the victim was not killed");
@@ -222,10 +162,7 @@ fn a_process_killed_while_its_server_starts_leaves_nothing() {
         let prefix = format!("mt-{}-", victim.id());
         let deadline = Instant::now() + Duration::from_secs(10);
         let dirs = || {
-            let names = std::fs::read_dir("/tmp")
-                .unwrap()
-                .filter_map(Result::ok)
-                .map(|entry| entry.path());
+            let names = std::fs::read_dir("/tmp").unwrap().filter_map(Result::ok).map(|entry| entry.path());
             names
                 .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(&prefix))
                 .collect::<Vec<_>>()
@@ -246,10 +183,8 @@ fn a_process_killed_while_its_server_starts_leaves_nothing() {
 fn killed(kill: impl FnOnce(&mut Child)) -> u32 {
     let mut victim = victim();
     let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
-    let line = lines
-        .map_while(Result::ok)
-        .find(|line| line.starts_with("victim "))
-        .expect("a started server");
+    let line =
+        lines.map_while(Result::ok).find(|line| line.starts_with("victim ")).expect("a started server");
     let words = line.split(' ').collect::<Vec<_>>();
     let (socket_dir, outliving) = (PathBuf::from(words[1]), words[2].parse().unwrap());
     let postmaster = postmaster_of(&socket_dir);
@@ -268,25 +203,12 @@ fn victim() -> Child {
 
     let module = module_path!().split_once("::").unwrap().1;
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([
-        "--exact",
-        &format!("{module}::a_dropped_server_is_gone"),
-        "--nocapture",
-    ]);
-    command
-        .env(VICTIM, "1")
-        .process_group(0)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+    command.args(["--exact", &format!("{module}::a_dropped_server_is_gone"), "--nocapture"]);
+    command.env(VICTIM, "1").process_group(0).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 fn signal(name: &str, target: &str) {
-    let status = Command::new("sh")
-        .args(["-c", "kill -s \"$0\" -- \"$1\"", name, target])
-        .status()
-        .unwrap();
+    let status = Command::new("sh").args(["-c", "kill -s \"$0\" -- \"$1\"", name, target]).status().unwrap();
     assert!(status.success());
 }
 
@@ -309,11 +231,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 async fn database_of_the_harness(postgres: &TestPostgres) -> TestDatabase {
     let migrate = async |url: String| {
-        connect(&url)
-            .await
-            .batch_execute("CREATE TABLE made (id int)")
-            .await
-            .unwrap();
+        connect(&url).await.batch_execute("CREATE TABLE made (id int)").await.unwrap();
         Ok(())
     };
     postgres.database_from("harness", migrate).await.unwrap()
@@ -326,10 +244,5 @@ async fn connect(url: &str) -> Client {
 }
 
 async fn count(url: &str) -> i64 {
-    connect(url)
-        .await
-        .query_one("SELECT count(*) FROM made", &[])
-        .await
-        .unwrap()
-        .get(0)
+    connect(url).await.query_one("SELECT count(*) FROM made", &[]).await.unwrap().get(0)
 }

@@ -1,10 +1,6 @@
 //! The latency sketch against exact percentiles.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::as_conversions)]
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    clippy::cast_sign_loss
-)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
 use metertrail::{ErrorKind, LatencySketch, Quantile};
 use proptest::collection::vec;
@@ -32,18 +28,13 @@ fn assert_within_bound(mut values: Vec<u64>, permilles: impl Iterator<Item = u16
     assert_eq!(sketch.count(), values.len() as u64);
     values.sort_unstable();
     for permille in permilles {
-        let estimate = sketch
-            .quantile(Quantile::from_permille(permille).unwrap())
-            .unwrap();
+        let estimate = sketch.quantile(Quantile::from_permille(permille).unwrap()).unwrap();
         let exact = exact(&values, permille);
         assert!(
             estimate.abs_diff(exact) * 128 <= exact,
             "the quantile {permille}/1000 is {exact} and was estimated as {estimate}"
         );
-        assert!(
-            exact >= 128 || estimate == exact,
-            "below 128 µs quantiles are exact: {exact}, {estimate}"
-        );
+        assert!(exact >= 128 || estimate == exact, "below 128 µs quantiles are exact: {exact}, {estimate}");
     }
 }
 
@@ -58,10 +49,7 @@ fn any_values(max: usize) -> impl Strategy<Value = Vec<u64>> {
         vec(0_u64..300, 1..max),
         vec(900_000_u64..1_100_000, 1..max),
         // Two humps and a long tail.
-        vec(
-            prop_oneof![8 => 1_000_u64..2_000, 2 => 400_000_u64..500_000, 1 => any_value()],
-            1..max
-        ),
+        vec(prop_oneof![8 => 1_000_u64..2_000, 2 => 400_000_u64..500_000, 1 => any_value()], 1..max),
         (any_value(), 1..max).prop_map(|(value, n)| vec![value; n]),
     ]
 }
@@ -108,10 +96,7 @@ fn the_estimate_of_every_bin_is_within_the_bound_at_both_edges() {
             let (low, width) = ((64 + step) << (octave - 6), 1_u64 << (octave - 6));
             for value in [low, low + width / 2, low + width - 1] {
                 let estimate = sketch_of(&[value]).quantile(Quantile::P50).unwrap();
-                assert!(
-                    estimate.abs_diff(value) * 128 <= value,
-                    "{value} was estimated as {estimate}"
-                );
+                assert!(estimate.abs_diff(value) * 128 <= value, "{value} was estimated as {estimate}");
             }
         }
     }
@@ -125,16 +110,11 @@ fn quantiles_of_a_large_skewed_sample_are_within_the_bound() {
     // Latencies of a service: about exponential around 40 ms, from a fixed linear congruential generator.
     let mut state = 7_u64;
     let values = (0..50_000).map(|_| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let uniform = (state >> 11) as f64 / (1_u64 << 53) as f64;
         (-(1.0 - uniform).ln() * 40_000.0) as u64
     });
-    assert_within_bound(
-        values.collect(),
-        [1, 10, 250, 500, 900, 950, 990, 999, 1_000].into_iter(),
-    );
+    assert_within_bound(values.collect(), [1, 10, 250, 500, 900, 950, 990, 999, 1_000].into_iter());
 }
 
 #[test]
@@ -147,10 +127,7 @@ fn ranks_are_nearest_ranks() {
     assert_eq!(sketch.quantile(Quantile::MAX), Some(100));
     assert_eq!(sketch.quantile(Quantile::from_permille(1).unwrap()), Some(1));
     assert_eq!(sketch.quantile(Quantile::from_permille(991).unwrap()), Some(100));
-    assert_eq!(
-        sketch_of(&[5]).quantile(Quantile::from_permille(1).unwrap()),
-        Some(5)
-    );
+    assert_eq!(sketch_of(&[5]).quantile(Quantile::from_permille(1).unwrap()), Some(5));
     assert_eq!(sketch_of(&[0, 0, 1]).quantile(Quantile::P50), Some(0));
     assert_eq!(LatencySketch::new().quantile(Quantile::P50), None);
 }
@@ -159,10 +136,7 @@ fn ranks_are_nearest_ranks() {
 fn a_quantile_outside_of_its_range_is_refused() {
     for permille in [0, 1_001, u16::MAX] {
         let error = Quantile::from_permille(permille).unwrap_err();
-        assert_eq!(
-            (error.kind(), error.field()),
-            (ErrorKind::InvalidInput, Some("quantile"))
-        );
+        assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidInput, Some("quantile")));
     }
 }
 
@@ -182,17 +156,9 @@ fn an_empty_sketch_is_neutral() {
 #[test]
 fn malformed_elements_are_errors_of_the_store() {
     let bin = |bin: i64, count: i64| bin << 40 | count;
-    for element in [
-        -1,
-        i64::MIN,
-        i64::MAX,
-        0,
-        bin(5, 0),
-        bin(2_368, 1),
-        bin(65_536, 1),
-        bin(65_537, 1),
-        -bin(5, 1),
-    ] {
+    for element in
+        [-1, i64::MIN, i64::MAX, 0, bin(5, 0), bin(2_368, 1), bin(65_536, 1), bin(65_537, 1), -bin(5, 1)]
+    {
         for packed in [vec![element], vec![bin(3, 1), element], vec![element, bin(3, 1)]] {
             let error = LatencySketch::from_packed(&packed).expect_err(&format!("{element} must be refused"));
             assert_eq!(error.kind(), ErrorKind::Store);
@@ -210,10 +176,7 @@ fn a_count_too_large_for_one_element_is_split() {
     sketch.record(7);
     let packed = sketch.to_packed();
     assert_eq!(packed.len(), 2);
-    assert_eq!(
-        packed.iter().map(|element| element & COUNT_MAX).sum::<i64>(),
-        COUNT_MAX + 1
-    );
+    assert_eq!(packed.iter().map(|element| element & COUNT_MAX).sum::<i64>(), COUNT_MAX + 1);
     assert!(packed.is_sorted());
     assert_eq!(LatencySketch::from_packed(&packed).unwrap(), sketch);
     assert_eq!(LatencySketch::from_packed(&packed).unwrap().count(), 1 << 40);

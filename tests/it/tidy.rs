@@ -12,41 +12,15 @@ use std::process::Command;
 /// Who may name whom with `crate::`. Every module may name itself; the root's re-exports count as the module that they
 /// come from. A new module needs a row.
 const MODULES: &[Module] = &[
-    Module {
-        name: "error",
-        may_name: &[],
-        may_use_tokio: false,
-    },
-    Module {
-        name: "text",
-        may_name: &["error"],
-        may_use_tokio: false,
-    },
-    Module {
-        name: "tenant",
-        may_name: &["error", "text"],
-        may_use_tokio: false,
-    },
-    Module {
-        name: "time",
-        may_name: &["error"],
-        may_use_tokio: true,
-    },
-    Module {
-        name: "page",
-        may_name: &["error", "tenant", "text", "time"],
-        may_use_tokio: false,
-    },
-    Module {
-        name: USAGE_DATA,
-        may_name: &["error", "page", "tenant", "text", "time"],
-        may_use_tokio: false,
-    },
+    Module { name: "error", may_name: &[], may_use_tokio: false },
+    Module { name: "text", may_name: &["error"], may_use_tokio: false },
+    Module { name: "tenant", may_name: &["error", "text"], may_use_tokio: false },
+    Module { name: "time", may_name: &["error"], may_use_tokio: true },
+    Module { name: "page", may_name: &["error", "tenant", "text", "time"], may_use_tokio: false },
+    Module { name: USAGE_DATA, may_name: &["error", "page", "tenant", "text", "time"], may_use_tokio: false },
     Module {
         name: USAGE_ENGINE,
-        may_name: &[
-            "error", "page", "store", "tenant", "text", "time", "upkeep", USAGE_DATA,
-        ],
+        may_name: &["error", "page", "store", "tenant", "text", "time", "upkeep", USAGE_DATA],
         may_use_tokio: true,
     },
     Module {
@@ -59,39 +33,18 @@ const MODULES: &[Module] = &[
         may_name: &["error", "store", "time", USAGE_DATA, USAGE_ENGINE],
         may_use_tokio: true,
     },
-    Module {
-        name: "testing",
-        may_name: &["*"],
-        may_use_tokio: true,
-    },
-    Module {
-        name: "lib",
-        may_name: &["*"],
-        may_use_tokio: true,
-    },
+    Module { name: "testing", may_name: &["*"], may_use_tokio: true },
+    Module { name: "lib", may_name: &["*"], may_use_tokio: true },
 ];
 /// The files of `src/usage` that are plain data; every other one there is the engine.
-const USAGE_DATA_FILES: &[&str] = &[
-    "amount", "event", "id", "metadata", "query", "rollup", "sketch", "tokens",
-];
+const USAGE_DATA_FILES: &[&str] =
+    &["amount", "event", "id", "metadata", "query", "rollup", "sketch", "tokens"];
 const USAGE_DATA: &str = "usage (plain data)";
 const USAGE_ENGINE: &str = "usage (engine)";
 
-const CLOCKS: &[&str] = &[
-    "SystemTime::now",
-    "Instant::now",
-    "Utc::now",
-    "Local::now",
-    "Uuid::now_v7",
-];
-const SPAWNS: &[&str] = &[
-    ".spawn(",
-    "tokio::spawn",
-    "task::spawn",
-    "thread::spawn",
-    "spawn_blocking(",
-    "spawn_local(",
-];
+const CLOCKS: &[&str] = &["SystemTime::now", "Instant::now", "Utc::now", "Local::now", "Uuid::now_v7"];
+const SPAWNS: &[&str] =
+    &[".spawn(", "tokio::spawn", "task::spawn", "thread::spawn", "spawn_blocking(", "spawn_local("];
 const LINES_MAX: usize = 500;
 
 struct Module {
@@ -108,9 +61,7 @@ struct Source {
 
 impl Source {
     fn is(&self, extension: &str) -> bool {
-        Path::new(&self.path)
-            .extension()
-            .is_some_and(|own| own == extension)
+        Path::new(&self.path).extension().is_some_and(|own| own == extension)
     }
 }
 
@@ -146,11 +97,7 @@ fn files_are_short() {
 
 #[test]
 fn the_mission_names_existing_tests() {
-    none(&missing_tests(
-        &read(&["docs/mission.md"]),
-        &read(&["src", "tests"]),
-        &tests_of_this_binary(),
-    ));
+    none(&missing_tests(&read(&["docs/mission.md"]), &read(&["src", "tests"]), &tests_of_this_binary()));
 }
 
 #[test]
@@ -171,10 +118,7 @@ fn no_path_of_one_machine_is_in_the_sources() {
 
 #[test]
 fn no_dependency_asks_for_a_newer_rust() {
-    none(&newer_dependencies(
-        &cargo_metadata(),
-        env!("CARGO_PKG_RUST_VERSION"),
-    ));
+    none(&newer_dependencies(&cargo_metadata(), env!("CARGO_PKG_RUST_VERSION")));
 }
 
 /// Library code outside of `src/time` that reads a clock.
@@ -185,17 +129,12 @@ fn clock_readings(sources: &[Source]) -> Vec<String> {
 
 /// Library code outside of `src/upkeep` that spawns a task or a thread.
 fn spawns(sources: &[Source]) -> Vec<String> {
-    occurrences(sources, SPAWNS, |path| {
-        path.starts_with("src/upkeep") || path.starts_with("src/testing")
-    })
+    occurrences(sources, SPAWNS, |path| path.starts_with("src/upkeep") || path.starts_with("src/testing"))
 }
 
 fn occurrences(sources: &[Source], words: &[&str], is_exempt: impl Fn(&str) -> bool) -> Vec<String> {
     let mut findings = Vec::new();
-    for source in sources
-        .iter()
-        .filter(|source| source.is("rs") && !is_exempt(&source.path))
-    {
+    for source in sources.iter().filter(|source| source.is("rs") && !is_exempt(&source.path)) {
         for (number, line) in (1..).zip(library_code(&source.text).lines()) {
             let found = words.iter().filter(|word| line.contains(**word));
             findings.extend(found.map(|word| format!("{}:{number}: `{word}`", source.path)));
@@ -209,14 +148,8 @@ fn imports(sources: &[Source]) -> Vec<String> {
     let files = sources.iter().filter(|source| source.is("rs"));
     let files = files.map(|source| (source, module_path(&source.path), library_code(&source.text)));
     let files = files.collect::<Vec<_>>();
-    let roots = files
-        .iter()
-        .filter_map(|(_, module, _)| module.first().cloned())
-        .collect::<BTreeSet<_>>();
-    let exports = files
-        .iter()
-        .flat_map(|(_, module, code)| re_exports(module, code))
-        .collect();
+    let roots = files.iter().filter_map(|(_, module, _)| module.first().cloned()).collect::<BTreeSet<_>>();
+    let exports = files.iter().flat_map(|(_, module, code)| re_exports(module, code)).collect();
 
     let mut findings = Vec::new();
     for (source, module, code) in &files {
@@ -292,9 +225,7 @@ fn resolved(path: &[String], exports: &BTreeMap<Vec<String>, Vec<String>>) -> Ve
     let mut path = path.to_vec();
     // A chain of re-exports is short; a loop of them does not compile.
     for _ in 0..8 {
-        let longest = (1..=path.len())
-            .rev()
-            .find(|end| exports.contains_key(&path[..*end]));
+        let longest = (1..=path.len()).rev().find(|end| exports.contains_key(&path[..*end]));
         let Some(end) = longest else { break };
         path = [&exports[&path[..end]], &path[end..]].concat();
     }
@@ -304,11 +235,7 @@ fn resolved(path: &[String], exports: &BTreeMap<Vec<String>, Vec<String>>) -> Ve
 /// Every path of the crate that the code names through `crate::` or through as many `super::` as lead to the root.
 fn paths_from_root(module: &[String], code: &str) -> Vec<(usize, Vec<String>)> {
     let up = "super::".repeat(module.len());
-    let starts = if module.is_empty() {
-        vec!["crate::"]
-    } else {
-        vec!["crate::", up.as_str()]
-    };
+    let starts = if module.is_empty() { vec!["crate::"] } else { vec!["crate::", up.as_str()] };
     let mut named = Vec::new();
     for (start, word) in starts.into_iter().flat_map(|word| code.match_indices(word)) {
         let before = code[..start].chars().next_back();
@@ -349,11 +276,7 @@ fn use_tree(tokens: &mut Tokens<'_>, prefix: &[String], leaves: &mut Vec<(Vec<St
             break;
         }
     }
-    let name = if tokens.take("as ") {
-        tokens.word().map(str::to_owned)
-    } else {
-        path.last().cloned()
-    };
+    let name = if tokens.take("as ") { tokens.word().map(str::to_owned) } else { path.last().cloned() };
     leaves.extend(name.map(|name| (path, name)));
 }
 
@@ -391,22 +314,11 @@ fn sql_literals(sources: &[Source]) -> Vec<String> {
 /// Whether a text begins like SQL. Prose may begin with the same verb, so one in lower case needs a second word of SQL.
 fn is_statement(text: &str) -> bool {
     const VERBS: &[(&str, &[&str])] = &[
-        (
-            "alter",
-            &["table", "role", "schema", "database", "index", "function"],
-        ),
+        ("alter", &["table", "role", "schema", "database", "index", "function"]),
         ("copy", &["from", "to"]),
-        (
-            "create",
-            &[
-                "table", "schema", "index", "unique", "function", "or", "role", "policy", "database",
-            ],
-        ),
+        ("create", &["table", "schema", "index", "unique", "function", "or", "role", "policy", "database"]),
         ("delete", &["from"]),
-        (
-            "drop",
-            &["table", "schema", "index", "function", "role", "database"],
-        ),
+        ("drop", &["table", "schema", "index", "function", "role", "database"]),
         ("insert", &["into"]),
         ("lock", &["table"]),
         ("select", &["from"]),
@@ -428,13 +340,9 @@ fn is_statement(text: &str) -> bool {
 
 /// SQL files that do not begin with a comment, or that no `include_str!` takes in.
 fn sql_files(sources: &[Source]) -> Vec<String> {
-    let takers = sources
-        .iter()
-        .filter(|source| source.is("rs") && source.text.contains("include_str!"));
-    let literals = takers
-        .flat_map(|source| lex(&source.text).1)
-        .map(|(_, literal)| literal)
-        .collect::<Vec<_>>();
+    let takers = sources.iter().filter(|source| source.is("rs") && source.text.contains("include_str!"));
+    let literals =
+        takers.flat_map(|source| lex(&source.text).1).map(|(_, literal)| literal).collect::<Vec<_>>();
     let mut findings = Vec::new();
     for source in sources.iter().filter(|source| source.is("sql")) {
         if !source.text.starts_with("--") {
@@ -463,38 +371,21 @@ fn sql_files(sources: &[Source]) -> Vec<String> {
 }
 
 fn long_files(sources: &[Source]) -> Vec<String> {
-    let lengths = sources
-        .iter()
-        .map(|source| (&source.path, source.text.lines().count()));
+    let lengths = sources.iter().map(|source| (&source.path, source.text.lines().count()));
     let long = lengths.filter(|(_, lines)| *lines > LINES_MAX);
-    long.map(|(path, lines)| format!("{path}: {lines} lines, the most is {LINES_MAX}"))
-        .collect()
+    long.map(|(path, lines)| format!("{path}: {lines} lines, the most is {LINES_MAX}")).collect()
 }
 
 /// Tests that the third column of the mission's table names and that exist neither in the sources nor in `known`.
 fn missing_tests(mission: &[Source], sources: &[Source], known: &[String]) -> Vec<String> {
     let mut findings = Vec::new();
     for (number, line) in mission.iter().flat_map(|page| (1..).zip(page.text.lines())) {
-        let cells = line
-            .trim()
-            .trim_matches('|')
-            .split('|')
-            .map(str::trim)
-            .collect::<Vec<_>>();
-        let is_exempt = cells
-            .iter()
-            .any(|cell| cell.trim_matches('*').eq_ignore_ascii_case("not yet"));
-        let Some(cell) = cells
-            .get(2)
-            .filter(|_| line.trim().starts_with('|') && !is_exempt)
-        else {
+        let cells = line.trim().trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
+        let is_exempt = cells.iter().any(|cell| cell.trim_matches('*').eq_ignore_ascii_case("not yet"));
+        let Some(cell) = cells.get(2).filter(|_| line.trim().starts_with('|') && !is_exempt) else {
             continue;
         };
-        let names = cell
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .filter(|name| name.contains("::"));
+        let names = cell.split('`').skip(1).step_by(2).filter(|name| name.contains("::"));
         let missing = names.filter(|name| !test_exists(name, sources, known));
         findings.extend(missing.map(|name| format!("docs/mission.md:{number}: no test `{name}`")));
     }
@@ -512,33 +403,23 @@ fn test_exists(name: &str, sources: &[Source], known: &[String]) -> bool {
         let path = source.path.trim_end_matches(".rs");
         let is_module = path.starts_with("src/") || path.split('/').any(|segment| segment == module);
         let declares = |(start, _): (usize, &str)| {
-            source.text[start..]
-                .trim_start_matches("fn ")
-                .strip_prefix(function)
-                .is_some_and(|rest| {
-                    !rest.starts_with(|character: char| character.is_alphanumeric() || character == '_')
-                })
+            source.text[start..].trim_start_matches("fn ").strip_prefix(function).is_some_and(|rest| {
+                !rest.starts_with(|character: char| character.is_alphanumeric() || character == '_')
+            })
         };
         is_module && source.is("rs") && source.text.match_indices("fn ").any(declares)
     };
     let own = format!("{}::", env!("CARGO_CRATE_NAME"));
-    let is_known = name
-        .strip_prefix(&own)
-        .is_some_and(|name| known.iter().any(|known| known == name));
+    let is_known = name.strip_prefix(&own).is_some_and(|name| known.iter().any(|known| known == name));
     is_known || sources.iter().any(is_there)
 }
 
 fn tests_of_this_binary() -> Vec<String> {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--list", "--format=terse"])
-        .output()
-        .unwrap();
+    let output =
+        Command::new(std::env::current_exe().unwrap()).args(["--list", "--format=terse"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let list = String::from_utf8(output.stdout).unwrap();
-    list.lines()
-        .filter_map(|line| line.strip_suffix(": test"))
-        .map(str::to_owned)
-        .collect()
+    list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
 /// Paths that only one machine has. The data of some tests come from a folder that a variable names.
@@ -547,11 +428,7 @@ fn machine_paths(sources: &[Source]) -> Vec<String> {
     for source in sources {
         for (number, line) in (1..).zip(source.text.lines()) {
             // Put together, so that this file is no finding.
-            for path in [
-                concat!("/wo", "rk/"),
-                concat!("..", "/shared"),
-                concat!("/home", "/"),
-            ] {
+            for path in [concat!("/wo", "rk/"), concat!("..", "/shared"), concat!("/home", "/")] {
                 let is_whole = |(start, _)| {
                     let before: &str = &line[..start];
                     !before.ends_with(|character: char| character.is_alphanumeric() || character == '/')
@@ -567,25 +444,15 @@ fn machine_paths(sources: &[Source]) -> Vec<String> {
 
 /// Dependencies of the library, not of its tests, that declare a newer Rust than ours. Some declare none.
 fn newer_dependencies(metadata: &serde_json::Value, ours: &str) -> Vec<String> {
-    let version = |text: &str| {
-        text.split('.')
-            .map(|part| part.parse::<u32>().unwrap())
-            .take(2)
-            .collect::<Vec<_>>()
-    };
+    let version =
+        |text: &str| text.split('.').map(|part| part.parse::<u32>().unwrap()).take(2).collect::<Vec<_>>();
     let items = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
     let mut reached = BTreeSet::new();
     let mut waiting = vec![metadata["resolve"]["root"].clone()];
     while let Some(id) = waiting.pop() {
         let nodes = items(&metadata["resolve"]["nodes"]);
-        for dependency in nodes
-            .iter()
-            .filter(|node| node["id"] == id)
-            .flat_map(|node| items(&node["deps"]))
-        {
-            let is_normal = items(&dependency["dep_kinds"])
-                .iter()
-                .any(|kind| kind["kind"] != "dev");
+        for dependency in nodes.iter().filter(|node| node["id"] == id).flat_map(|node| items(&node["deps"])) {
+            let is_normal = items(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"] != "dev");
             if is_normal && reached.insert(dependency["pkg"].to_string()) {
                 waiting.push(dependency["pkg"].clone());
             }
@@ -595,17 +462,11 @@ fn newer_dependencies(metadata: &serde_json::Value, ours: &str) -> Vec<String> {
     let packages = items(&metadata["packages"])
         .into_iter()
         .filter(|package| reached.contains(&package["id"].to_string()));
-    let newer = packages.filter(|package| {
-        package["rust_version"]
-            .as_str()
-            .is_some_and(|rust| version(rust) > version(ours))
-    });
+    let newer = packages
+        .filter(|package| package["rust_version"].as_str().is_some_and(|rust| version(rust) > version(ours)));
     newer
         .map(|package| {
-            format!(
-                "{} {} asks for Rust {}",
-                package["name"], package["version"], package["rust_version"]
-            )
+            format!("{} {} asks for Rust {}", package["name"], package["version"], package["rust_version"])
         })
         .collect()
 }
@@ -615,10 +476,7 @@ fn cargo_metadata() -> serde_json::Value {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let host = Command::new(&cargo).arg("-vV").output().expect("cargo runs");
     let host = String::from_utf8(host.stdout).unwrap();
-    let host = host
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .expect("cargo names its host");
+    let host = host.lines().find_map(|line| line.strip_prefix("host: ")).expect("cargo names its host");
     let output = Command::new(cargo)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args([
@@ -632,21 +490,12 @@ fn cargo_metadata() -> serde_json::Value {
         ])
         .output()
         .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn none(findings: &[String]) {
-    assert!(
-        findings.is_empty(),
-        "{} found:\n{}",
-        findings.len(),
-        findings.join("\n")
-    );
+    assert!(findings.is_empty(), "{} found:\n{}", findings.len(), findings.join("\n"));
 }
 
 /// The text files under these paths; a path that does not exist has none.
@@ -661,18 +510,14 @@ fn read(paths: &[&str]) -> Vec<Source> {
 fn read_into(path: &str, sources: &mut Vec<Source>) {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if let Ok(entries) = fs::read_dir(&place) {
-        let mut names = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect::<Vec<_>>();
+        let mut names =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>();
         names.sort();
         for name in names {
             read_into(&format!("{path}/{name}"), sources);
         }
     } else if let Ok(text) = fs::read_to_string(&place) {
-        sources.push(Source {
-            path: path.to_owned(),
-            text,
-        });
+        sources.push(Source { path: path.to_owned(), text });
     }
 }
 
@@ -710,9 +555,7 @@ fn lex(text: &str) -> (String, Vec<(usize, String)>) {
     while let Some(character) = rest.chars().next() {
         let is_in_word =
             code.ends_with(|c: char| c.is_alphanumeric() || c == '_') && !code.ends_with(['b', 'c']);
-        let hashes = rest
-            .strip_prefix('r')
-            .map(|raw| raw.len() - raw.trim_start_matches('#').len());
+        let hashes = rest.strip_prefix('r').map(|raw| raw.len() - raw.trim_start_matches('#').len());
         let raw = hashes.filter(|hashes| !is_in_word && rest[1 + hashes..].starts_with('"'));
         let end = if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
@@ -764,10 +607,7 @@ mod samples {
     use super::*;
 
     fn source(path: &str, text: &str) -> Source {
-        Source {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
+        Source { path: path.to_owned(), text: text.to_owned() }
     }
 
     fn crate_with(path: &str, text: &str) -> Vec<Source> {
@@ -782,10 +622,7 @@ mod samples {
                 "mod event;\nmod tracker;\npub use self::tracker::Tracker;\npub use event::UsageEvent;",
             ),
             source("src/usage/event.rs", "use crate::Error;"),
-            source(
-                "src/usage/tracker.rs",
-                "use crate::store::Store;\nuse tokio::sync::mpsc;",
-            ),
+            source("src/usage/tracker.rs", "use crate::store::Store;\nuse tokio::sync::mpsc;"),
             source("src/store/mod.rs", "use crate::{Event, Result};"),
             source(path, text),
         ]
@@ -812,26 +649,14 @@ mod samples {
 
     #[test]
     fn a_spawn_is_found() {
-        assert_eq!(
-            spawns(&[source("src/usage/flusher.rs", "tokio::spawn(work);")]).len(),
-            1
-        );
-        assert_eq!(
-            spawns(&[source("src/usage/flusher.rs", "handle.spawn(work);")]).len(),
-            1
-        );
-        assert_eq!(
-            spawns(&[source("src/upkeep/mod.rs", "tokio::spawn(work);")]),
-            [""; 0]
-        );
+        assert_eq!(spawns(&[source("src/usage/flusher.rs", "tokio::spawn(work);")]).len(), 1);
+        assert_eq!(spawns(&[source("src/usage/flusher.rs", "handle.spawn(work);")]).len(), 1);
+        assert_eq!(spawns(&[source("src/upkeep/mod.rs", "tokio::spawn(work);")]), [""; 0]);
     }
 
     #[test]
     fn an_import_in_the_wrong_direction_is_found() {
-        assert_eq!(
-            imports(&crate_with("src/page.rs", "use crate::{Error, Result};")),
-            [""; 0]
-        );
+        assert_eq!(imports(&crate_with("src/page.rs", "use crate::{Error, Result};")), [""; 0]);
         for (path, bad) in [
             ("src/error.rs", "use crate::usage::event::UsageEvent;"),
             ("src/error.rs", "use super::usage::UsageEvent;"),
@@ -878,19 +703,10 @@ mod samples {
     fn a_bare_or_forgotten_sql_file_is_found() {
         let taker = || source("src/store/postgres/sql.rs", "include_str!(\"sql/append.sql\")");
         let file = |path: &str, text: &str| source(&format!("src/store/postgres/{path}"), text);
-        assert_eq!(
-            sql_files(&[taker(), file("sql/append.sql", "-- Appends.\nSELECT 1")]),
-            [""; 0]
-        );
+        assert_eq!(sql_files(&[taker(), file("sql/append.sql", "-- Appends.\nSELECT 1")]), [""; 0]);
         assert_eq!(sql_files(&[taker(), file("sql/append.sql", "SELECT 1")]).len(), 1);
-        assert_eq!(
-            sql_files(&[taker(), file("sql/end.sql", "-- Forgotten.")]).len(),
-            1
-        );
-        assert_eq!(
-            sql_files(&[taker(), file("migrations/append.sql", "-- Forgotten.")]).len(),
-            1
-        );
+        assert_eq!(sql_files(&[taker(), file("sql/end.sql", "-- Forgotten.")]).len(), 1);
+        assert_eq!(sql_files(&[taker(), file("migrations/append.sql", "-- Forgotten.")]).len(), 1);
     }
 
     #[test]
@@ -905,26 +721,15 @@ mod samples {
     #[test]
     fn a_missing_test_is_found() {
         let mission = |row: &str| {
-            [source(
-                "docs/mission.md",
-                &format!("| a | b | tests | status |\n|---|---|---|---|\n{row}"),
-            )]
+            [source("docs/mission.md", &format!("| a | b | tests | status |\n|---|---|---|---|\n{row}"))]
         };
-        let tests = [
-            source("tests/it/usage.rs", "async fn fresh() {}"),
-            source("tests/replay.rs", "fn totals() {}"),
-        ];
+        let tests =
+            [source("tests/it/usage.rs", "async fn fresh() {}"), source("tests/replay.rs", "fn totals() {}")];
         let known = ["store::memory::idempotent".to_owned()];
         let missing = |row: &str| missing_tests(&mission(row), &tests, &known);
+        assert_eq!(missing("| 1 | x | `it::usage::fresh`, `replay::totals` | done |"), [""; 0]);
         assert_eq!(
-            missing("| 1 | x | `it::usage::fresh`, `replay::totals` | done |"),
-            [""; 0]
-        );
-        assert_eq!(
-            missing(&format!(
-                "| 1 | x | `{}::store::memory::idempotent` | done |",
-                env!("CARGO_CRATE_NAME")
-            )),
+            missing(&format!("| 1 | x | `{}::store::memory::idempotent` | done |", env!("CARGO_CRATE_NAME"))),
             [""; 0]
         );
         assert_eq!(missing("| 1 | x | `it::usage::fres` | done |").len(), 1);
@@ -937,18 +742,12 @@ mod samples {
 
     #[test]
     fn a_path_of_this_machine_is_found() {
-        let bad = [
-            concat!("see /wo", "rk/main"),
-            concat!("cd ..", "/shared/data"),
-            concat!("/home", "/me/x"),
-        ];
+        let bad =
+            [concat!("see /wo", "rk/main"), concat!("cd ..", "/shared/data"), concat!("/home", "/me/x")];
         for line in bad {
             assert_eq!(machine_paths(&[source("README.md", line)]).len(), 1, "{line}");
         }
-        assert_eq!(
-            machine_paths(&[source("README.md", "net/work/x, https://x.org//work of")]),
-            [""; 0]
-        );
+        assert_eq!(machine_paths(&[source("README.md", "net/work/x, https://x.org//work of")]), [""; 0]);
     }
 
     #[test]

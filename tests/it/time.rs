@@ -38,9 +38,7 @@ fn day(zone: &str, instant: &str) -> TimeRange {
 }
 
 fn offset(tz: Tz, instant: DateTime<Utc>) -> i32 {
-    tz.offset_from_utc_datetime(&instant.naive_utc())
-        .fix()
-        .local_minus_utc()
+    tz.offset_from_utc_datetime(&instant.naive_utc()).fix().local_minus_utc()
 }
 
 /// When a zone's clocks are changed from 2000 to 2037, to the second.
@@ -72,10 +70,7 @@ static HISTORIES: LazyLock<Vec<(Tz, Vec<DateTime<Utc>>)>> = LazyLock::new(|| {
     let mut seen = HashSet::new();
     let all = TZ_VARIANTS.iter().map(|tz| (*tz, changes(*tz)));
     all.filter(|(tz, changes)| {
-        let offsets: Vec<_> = changes
-            .iter()
-            .map(|change| (*change, offset(*tz, *change)))
-            .collect();
+        let offsets: Vec<_> = changes.iter().map(|change| (*change, offset(*tz, *change))).collect();
         seen.insert((offset(*tz, TIME_MIN), offsets))
     })
     .collect()
@@ -138,24 +133,12 @@ fn days_start_where_the_clocks_say_around_every_change_in_every_zone() {
             let from = bucket_start(*change) - TimeDelta::hours(30);
             let to = from + TimeDelta::hours(60);
             let expected = day_starts_by_scan(*tz, from, to);
-            let days = Period::Day
-                .ranges(TimeRange::new(from, to).unwrap(), zone(*tz))
-                .unwrap();
-            let starts: Vec<_> = days
-                .iter()
-                .map(TimeRange::start)
-                .filter(|start| *start > from)
-                .collect();
+            let days = Period::Day.ranges(TimeRange::new(from, to).unwrap(), zone(*tz)).unwrap();
+            let starts: Vec<_> = days.iter().map(TimeRange::start).filter(|start| *start > from).collect();
             assert_eq!(starts, expected, "{tz} around {change}");
-            assert!(
-                starts.iter().all(|start| bucket_start(*start) == *start),
-                "{tz} around {change}"
-            );
+            assert!(starts.iter().all(|start| bucket_start(*start) == *start), "{tz} around {change}");
             assert!(days[0].start() <= from && days[days.len() - 1].end() >= to);
-            assert_tiles(
-                &days,
-                TimeRange::new(days[0].start(), days[days.len() - 1].end()).unwrap(),
-            );
+            assert_tiles(&days, TimeRange::new(days[0].start(), days[days.len() - 1].end()).unwrap());
         }
     }
 }
@@ -177,12 +160,7 @@ fn hours_tile_the_day_of_every_change_in_every_zone() {
             let hours = Period::Hour.ranges(day, zone(*tz)).unwrap();
             assert_tiles(&hours, day);
             let (last, others) = hours.split_last().unwrap();
-            assert!(
-                others
-                    .iter()
-                    .all(|hour| hour.duration() == Duration::from_secs(3_600)),
-                "{tz}, {day}"
-            );
+            assert!(others.iter().all(|hour| hour.duration() == Duration::from_secs(3_600)), "{tz}, {day}");
             assert!(last.duration() <= Duration::from_secs(3_600), "{tz}, {day}");
         }
     }
@@ -204,18 +182,12 @@ fn a_skipped_day_has_no_period() {
 fn a_day_with_two_midnights_starts_at_the_first() {
     // At 00:01 on the 7th of November 2010 the clocks of St. John's went back to 23:01 on the 6th.
     let seventh = range("2010-11-07T02:30:00Z", "2010-11-08T03:30:00Z");
-    for instant in [
-        "2010-11-07T02:30:00Z",
-        "2010-11-07T02:45:00Z",
-        "2010-11-07T03:30:00Z",
-        "2010-11-08T03:29:59Z",
-    ] {
+    for instant in
+        ["2010-11-07T02:30:00Z", "2010-11-07T02:45:00Z", "2010-11-07T03:30:00Z", "2010-11-08T03:29:59Z"]
+    {
         assert_eq!(day("America/St_Johns", instant), seventh, "{instant}");
     }
-    assert_eq!(
-        day("America/St_Johns", "2010-11-07T02:29:59Z").end(),
-        seventh.start()
-    );
+    assert_eq!(day("America/St_Johns", "2010-11-07T02:29:59Z").end(), seventh.start());
 }
 
 #[test]
@@ -223,22 +195,12 @@ fn a_month_with_two_first_midnights_starts_at_the_first() {
     // At 00:01 on the 1st of November 2009 the clocks of St. John's went back to 23:01 on the 31st of October.
     let st_johns = Zone::new("America/St_Johns").unwrap();
     let november = range("2009-11-01T02:30:00Z", "2009-12-01T03:30:00Z");
-    for instant in [
-        "2009-11-01T02:30:00Z",
-        "2009-11-01T02:45:00Z",
-        "2009-11-01T03:29:59Z",
-        "2009-11-15T00:00:00Z",
-    ] {
-        assert_eq!(
-            Period::Month.range_at(at(instant), st_johns),
-            november,
-            "{instant}"
-        );
+    for instant in
+        ["2009-11-01T02:30:00Z", "2009-11-01T02:45:00Z", "2009-11-01T03:29:59Z", "2009-11-15T00:00:00Z"]
+    {
+        assert_eq!(Period::Month.range_at(at(instant), st_johns), november, "{instant}");
     }
-    assert_eq!(
-        Period::Month.range_at(at("2009-11-01T02:29:59Z"), st_johns).end(),
-        november.start()
-    );
+    assert_eq!(Period::Month.range_at(at("2009-11-01T02:29:59Z"), st_johns).end(), november.start());
 }
 
 #[test]
@@ -246,19 +208,15 @@ fn a_day_whose_midnight_is_skipped_starts_after_the_gap() {
     // São Paulo, 4th of November 2018: from 00:00 to 01:00, which is 03:00 UTC.
     let fourth = range("2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z");
     assert_eq!(day("America/Sao_Paulo", "2018-11-04T12:00:00Z"), fourth);
-    assert_eq!(
-        day("America/Sao_Paulo", "2018-11-04T02:59:59Z").end(),
-        fourth.start()
-    );
+    assert_eq!(day("America/Sao_Paulo", "2018-11-04T02:59:59Z").end(), fourth.start());
 }
 
 #[test]
 fn the_last_hour_is_half_where_clocks_change_by_half_an_hour() {
     let lord_howe = Zone::new("Australia/Lord_Howe").unwrap();
-    for (instant, minutes, hours) in [
-        ("2026-04-05T00:00:00Z", 24 * 60 + 30, 25),
-        ("2026-10-04T00:00:00Z", 23 * 60 + 30, 24),
-    ] {
+    for (instant, minutes, hours) in
+        [("2026-04-05T00:00:00Z", 24 * 60 + 30, 25), ("2026-10-04T00:00:00Z", 23 * 60 + 30, 24)]
+    {
         let day = Period::Day.range_at(at(instant), lord_howe);
         assert_eq!(day.duration(), Duration::from_secs(minutes * 60));
         let ranges = Period::Hour.ranges(day, lord_howe).unwrap();
@@ -278,15 +236,9 @@ fn local_hours_follow_the_local_day_and_not_utc() {
 fn time_has_a_first_and_a_last_period_in_every_zone() {
     for tz in TZ_VARIANTS {
         for period in Period::ALL {
-            let (first, last) = (
-                period.range_at(TIME_MIN, zone(tz)),
-                period.range_at(TIME_MAX - MICROSECOND, zone(tz)),
-            );
-            assert_eq!(
-                (first.start(), last.end()),
-                (TIME_MIN, TIME_MAX),
-                "{period} in {tz}"
-            );
+            let (first, last) =
+                (period.range_at(TIME_MIN, zone(tz)), period.range_at(TIME_MAX - MICROSECOND, zone(tz)));
+            assert_eq!((first.start(), last.end()), (TIME_MIN, TIME_MAX), "{period} in {tz}");
             assert_eq!(period.range_at(DateTime::UNIX_EPOCH, zone(tz)), first);
             assert_eq!(period.range_at(DateTime::<Utc>::MIN_UTC, zone(tz)), first);
             assert_eq!(period.range_at(TIME_MAX, zone(tz)), last);
@@ -308,34 +260,21 @@ fn too_many_periods_are_refused() {
         (Period::Day, TimeDelta::days(1)),
     ] {
         let most = start + length * i32::try_from(PERIODS_MAX).unwrap();
-        let ranges = period
-            .ranges(TimeRange::new(start, most).unwrap(), Zone::UTC)
-            .unwrap();
+        let ranges = period.ranges(TimeRange::new(start, most).unwrap(), Zone::UTC).unwrap();
         assert_eq!(ranges.len(), PERIODS_MAX);
-        let error = period
-            .ranges(TimeRange::new(start, most + MICROSECOND).unwrap(), Zone::UTC)
-            .unwrap_err();
-        assert_eq!(
-            (error.kind(), error.field()),
-            (ErrorKind::InvalidInput, Some("range"))
-        );
+        let error = period.ranges(TimeRange::new(start, most + MICROSECOND).unwrap(), Zone::UTC).unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidInput, Some("range")));
     }
 }
 
 #[test]
 fn the_names_of_periods_are_the_same_everywhere() {
-    for (period, name) in Period::ALL
-        .into_iter()
-        .zip(["quarter_hourly", "hourly", "daily", "monthly"])
-    {
+    for (period, name) in Period::ALL.into_iter().zip(["quarter_hourly", "hourly", "daily", "monthly"]) {
         assert_eq!(period.as_str(), name);
         assert_eq!(period.to_string(), name);
         assert_eq!(name.parse::<Period>().unwrap(), period);
         assert_eq!(serde_json::to_value(period).unwrap(), serde_json::json!(name));
-        assert_eq!(
-            serde_json::from_value::<Period>(serde_json::json!(name)).unwrap(),
-            period
-        );
+        assert_eq!(serde_json::from_value::<Period>(serde_json::json!(name)).unwrap(), period);
     }
     for name in ["", "Daily", "day", "weekly"] {
         assert_eq!(name.parse::<Period>().unwrap_err().field(), Some("period"));
@@ -356,25 +295,15 @@ fn a_range_is_checked_wherever_it_comes_from() {
         (start, DateTime::<Utc>::MAX_UTC, "end"),
     ] {
         let error = TimeRange::new(start, end).unwrap_err();
-        assert_eq!(
-            (error.kind(), error.field()),
-            (ErrorKind::InvalidInput, Some(field)),
-            "{start} to {end}"
-        );
+        assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidInput, Some(field)), "{start} to {end}");
         let json = serde_json::json!({ "start": start, "end": end });
-        assert!(
-            serde_json::from_value::<TimeRange>(json).is_err(),
-            "{start} to {end}"
-        );
+        assert!(serde_json::from_value::<TimeRange>(json).is_err(), "{start} to {end}");
     }
     let range = TimeRange::new(start + TimeDelta::nanoseconds(1_999), end).unwrap();
     assert_eq!(range.start(), start + MICROSECOND);
     assert!(!range.contains(start) && range.contains(end - MICROSECOND) && !range.contains(end));
     let json = serde_json::to_string(&range).unwrap();
-    assert_eq!(
-        json,
-        r#"{"start":"2026-01-01T00:00:00.000001Z","end":"2026-01-02T00:00:00Z"}"#
-    );
+    assert_eq!(json, r#"{"start":"2026-01-01T00:00:00.000001Z","end":"2026-01-02T00:00:00Z"}"#);
     assert_eq!(serde_json::from_str::<TimeRange>(&json).unwrap(), range);
     assert!(TimeRange::new(TIME_MIN, TIME_MAX).is_ok());
 }
@@ -390,28 +319,13 @@ fn zones_are_looked_up_by_their_exact_name() {
     }
     assert_eq!(Zone::new("UTC").unwrap(), Zone::UTC);
     let long = "x".repeat(100_000);
-    for name in [
-        "",
-        "europe/berlin",
-        "Europe/Atlantis",
-        "+02:00",
-        "UTC\0",
-        long.as_str(),
-    ] {
+    for name in ["", "europe/berlin", "Europe/Atlantis", "+02:00", "UTC\0", long.as_str()] {
         let error = Zone::new(name).unwrap_err();
-        assert_eq!(
-            (error.kind(), error.field()),
-            (ErrorKind::InvalidInput, Some("zone"))
-        );
+        assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidInput, Some("zone")));
         assert!(error.to_string().len() < 200);
         assert!(serde_json::from_value::<Zone>(serde_json::json!(name)).is_err());
     }
-    assert!(
-        Zone::new("Europe/Atlantis")
-            .unwrap_err()
-            .to_string()
-            .contains("Europe/Atlantis")
-    );
+    assert!(Zone::new("Europe/Atlantis").unwrap_err().to_string().contains("Europe/Atlantis"));
 }
 
 #[test]
@@ -429,14 +343,8 @@ fn buckets_start_on_quarter_hours_also_before_1970() {
         assert_eq!(bucket_start(at(instant)), at(start), "{instant}");
     }
     assert_eq!(bucket_start(DateTime::<Utc>::MIN_UTC), DateTime::<Utc>::MIN_UTC);
-    assert_eq!(
-        truncated(at("1969-12-31T23:59:59.9999995Z")),
-        at("1969-12-31T23:59:59.999999Z")
-    );
-    assert_eq!(
-        truncated(at("2016-12-31T23:59:60.5Z")),
-        at("2017-01-01T00:00:00.5Z")
-    );
+    assert_eq!(truncated(at("1969-12-31T23:59:59.9999995Z")), at("1969-12-31T23:59:59.999999Z"));
+    assert_eq!(truncated(at("2016-12-31T23:59:60.5Z")), at("2017-01-01T00:00:00.5Z"));
 }
 
 #[test]
@@ -448,42 +356,21 @@ fn a_cover_is_made_of_the_longest_periods_that_fit() {
     assert_eq!(
         covered("2025-11-28T22:45:00Z", "2026-02-03T01:15:00Z"),
         [
-            (
-                Period::QuarterHour,
-                range("2025-11-28T22:45:00Z", "2025-11-28T23:00:00Z")
-            ),
-            (
-                Period::Hour,
-                range("2025-11-28T23:00:00Z", "2025-11-29T00:00:00Z")
-            ),
+            (Period::QuarterHour, range("2025-11-28T22:45:00Z", "2025-11-28T23:00:00Z")),
+            (Period::Hour, range("2025-11-28T23:00:00Z", "2025-11-29T00:00:00Z")),
             (Period::Day, range("2025-11-29T00:00:00Z", "2025-12-01T00:00:00Z")),
-            (
-                Period::Month,
-                range("2025-12-01T00:00:00Z", "2026-02-01T00:00:00Z")
-            ),
+            (Period::Month, range("2025-12-01T00:00:00Z", "2026-02-01T00:00:00Z")),
             (Period::Day, range("2026-02-01T00:00:00Z", "2026-02-03T00:00:00Z")),
-            (
-                Period::Hour,
-                range("2026-02-03T00:00:00Z", "2026-02-03T01:00:00Z")
-            ),
-            (
-                Period::QuarterHour,
-                range("2026-02-03T01:00:00Z", "2026-02-03T01:15:00Z")
-            ),
+            (Period::Hour, range("2026-02-03T00:00:00Z", "2026-02-03T01:00:00Z")),
+            (Period::QuarterHour, range("2026-02-03T01:00:00Z", "2026-02-03T01:15:00Z")),
         ]
     );
     let all = TimeRange::new(TIME_MIN, TIME_MAX).unwrap();
     let tiles = cover(all).unwrap();
-    assert_eq!(
-        (tiles.len(), tiles[0].period, tiles[0].range),
-        (1, Period::Month, all)
-    );
+    assert_eq!((tiles.len(), tiles[0].period, tiles[0].range), (1, Period::Month, all));
     // Ninety minutes without a whole hour.
     let straddling = range("2026-01-01T00:15:00Z", "2026-01-01T01:45:00Z");
-    assert_eq!(
-        covered("2026-01-01T00:15:00Z", "2026-01-01T01:45:00Z"),
-        [(Period::QuarterHour, straddling)]
-    );
+    assert_eq!(covered("2026-01-01T00:15:00Z", "2026-01-01T01:45:00Z"), [(Period::QuarterHour, straddling)]);
     for (start, end, field) in [
         ("2026-01-01T00:00:01Z", "2026-01-02T00:00:00Z", "start"),
         ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00.000001Z", "end"),
@@ -511,48 +398,23 @@ fn a_cycle_from_the_31st_does_not_drift() {
 fn a_cycle_keeps_its_time_of_day_across_gaps_and_overlaps() {
     let start = |anchor: &str, instant: &str| {
         let zone = Zone::new("America/New_York").unwrap();
-        BillingCycle::new(at(anchor), Every::MONTH, zone)
-            .unwrap()
-            .range_at(at(instant))
-            .start()
+        BillingCycle::new(at(anchor), Every::MONTH, zone).unwrap().range_at(at(instant)).start()
     };
     // 02:30 on the 8th; on the 8th of March 2026 there is no 02:30, the gap ends at 03:00 EDT.
-    assert_eq!(
-        start("2026-02-08T07:30:00Z", "2026-03-20T00:00:00Z"),
-        at("2026-03-08T07:00:00Z")
-    );
-    assert_eq!(
-        start("2026-02-08T07:30:00Z", "2026-04-20T00:00:00Z"),
-        at("2026-04-08T06:30:00Z")
-    );
+    assert_eq!(start("2026-02-08T07:30:00Z", "2026-03-20T00:00:00Z"), at("2026-03-08T07:00:00Z"));
+    assert_eq!(start("2026-02-08T07:30:00Z", "2026-04-20T00:00:00Z"), at("2026-04-08T06:30:00Z"));
     // 01:30 on the 1st; on the 1st of November 2026 it comes twice, first in EDT.
-    assert_eq!(
-        start("2026-10-01T05:30:00Z", "2026-11-20T00:00:00Z"),
-        at("2026-11-01T05:30:00Z")
-    );
-    assert_eq!(
-        start("2026-10-01T05:30:00Z", "2026-12-20T00:00:00Z"),
-        at("2026-12-01T06:30:00Z")
-    );
+    assert_eq!(start("2026-10-01T05:30:00Z", "2026-11-20T00:00:00Z"), at("2026-11-01T05:30:00Z"));
+    assert_eq!(start("2026-10-01T05:30:00Z", "2026-12-20T00:00:00Z"), at("2026-12-01T06:30:00Z"));
     // An anchor at the later of the two stays the start of its own cycle.
-    assert_eq!(
-        start("2026-11-01T06:30:00Z", "2026-11-01T06:30:00Z"),
-        at("2026-11-01T06:30:00Z")
-    );
-    assert_eq!(
-        start("2026-11-01T06:30:00Z", "2026-11-01T06:00:00Z"),
-        at("2026-10-01T05:30:00Z")
-    );
+    assert_eq!(start("2026-11-01T06:30:00Z", "2026-11-01T06:30:00Z"), at("2026-11-01T06:30:00Z"));
+    assert_eq!(start("2026-11-01T06:30:00Z", "2026-11-01T06:00:00Z"), at("2026-10-01T05:30:00Z"));
 }
 
 #[test]
 fn a_cycle_is_checked_wherever_it_comes_from() {
-    let cycle = BillingCycle::new(
-        at("2026-01-31T10:00:00Z"),
-        Every::MONTH,
-        Zone::new("Asia/Tokyo").unwrap(),
-    )
-    .unwrap();
+    let cycle = BillingCycle::new(at("2026-01-31T10:00:00Z"), Every::MONTH, Zone::new("Asia/Tokyo").unwrap())
+        .unwrap();
     let json = serde_json::to_value(cycle).unwrap();
     let expected = serde_json::json!({ "anchor": "2026-01-31T10:00:00Z", "every": { "months": 1 }, "zone": "Asia/Tokyo" });
     assert_eq!(json, expected);
@@ -586,10 +448,7 @@ fn daily_cycles_skip_the_day_that_the_zone_skips() {
     let cycle = BillingCycle::new(at("2011-12-01T10:00:00Z"), Every::Days(NonZeroU16::MIN), apia).unwrap();
     let last_before = cycle.range_at(at("2011-12-30T09:59:59Z"));
     assert_eq!(last_before, range("2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z"));
-    assert_eq!(
-        cycle.range_at(last_before.end()),
-        range("2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z")
-    );
+    assert_eq!(cycle.range_at(last_before.end()), range("2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"));
 }
 
 #[test]
@@ -628,10 +487,7 @@ fn the_manual_clock_jumps_back_but_does_not_measure_back() {
     assert_eq!(handle.now(), at("2026-01-01T00:00:00.000500Z"));
     assert_eq!(handle.monotonic(), Duration::from_micros(500));
     clock.set(at("2000-01-01T00:00:00Z"));
-    assert_eq!(
-        (handle.now(), handle.monotonic()),
-        (TIME_MIN, Duration::from_micros(500))
-    );
+    assert_eq!((handle.now(), handle.monotonic()), (TIME_MIN, Duration::from_micros(500)));
     clock.advance(Duration::from_secs(1));
     assert_eq!(handle.now(), at("2000-01-01T00:00:01Z"));
     clock.advance(Duration::MAX);
@@ -646,10 +502,7 @@ fn resolve(tz: Tz, local: NaiveDateTime) -> DateTime<Utc> {
     }
     let minute = local.with_second(0).unwrap().with_nanosecond(0).unwrap();
     let mut after = (1..3_000).map(|minutes| minute + TimeDelta::minutes(minutes));
-    after
-        .find_map(|local| tz.from_local_datetime(&local).earliest())
-        .unwrap()
-        .to_utc()
+    after.find_map(|local| tz.from_local_datetime(&local).earliest()).unwrap().to_utc()
 }
 
 fn assert_cycles(tz: Tz, anchor: DateTime<Utc>, every: Every, numbers: std::ops::RangeInclusive<i32>) {
@@ -696,13 +549,7 @@ fn cycles_from_the_31st_of_january_agree_with_naive_counting_for_four_years() {
         Tz::America__Havana,
     ];
     for tz in zones {
-        for time in [
-            "00:00:00",
-            "00:15:00",
-            "02:30:00",
-            "12:00:00.000001",
-            "23:59:59.999999",
-        ] {
+        for time in ["00:00:00", "00:15:00", "02:30:00", "12:00:00.000001", "23:59:59.999999"] {
             for year in [2008, 2023, 2024] {
                 let local = format!("{year}-01-31T{time}").parse::<NaiveDateTime>().unwrap();
                 assert_cycles(tz, resolve(tz, local), Every::MONTH, -24..=48);
@@ -721,11 +568,7 @@ fn next_utc(period: Period, instant: DateTime<Utc>) -> (DateTime<Utc>, DateTime<
             let date = instant.date_naive().with_day(1).unwrap();
             let midnight = |date: NaiveDate| date.and_hms_opt(0, 0, 0).unwrap().and_utc();
             let months = |n| midnight(date + Months::new(n));
-            return if months(0) == instant {
-                (months(0), months(1))
-            } else {
-                (months(1), months(2))
-            };
+            return if months(0) == instant { (months(0), months(1)) } else { (months(1), months(2)) };
         }
     };
     let (seconds, step_seconds) = (instant.timestamp(), step.num_seconds());
@@ -739,18 +582,11 @@ fn assert_cover(range: TimeRange) {
     assert!(tiles.len() <= 7);
     for (at, tile) in tiles.iter().enumerate() {
         for bound in [tile.range.start(), tile.range.end()] {
-            assert_eq!(
-                next_utc(tile.period, bound).0,
-                bound,
-                "{tile:?} is not of whole periods"
-            );
+            assert_eq!(next_utc(tile.period, bound).0, bound, "{tile:?} is not of whole periods");
         }
         if let Some(longer) = Period::ALL.into_iter().find(|period| *period > tile.period) {
             let (_, end) = next_utc(longer, tile.range.start());
-            assert!(
-                end > tile.range.end(),
-                "a whole {longer} period fits into {tile:?}"
-            );
+            assert!(end > tile.range.end(), "a whole {longer} period fits into {tile:?}");
         }
         let neighbours = (tiles[..at].last(), tiles.get(at + 1));
         if let (Some(before), Some(after)) = neighbours {

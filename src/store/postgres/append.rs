@@ -21,10 +21,7 @@ use crate::{Error, Result};
 
 /// The days whose partitions a batch needs.
 pub(super) fn days_of(batch: &[UsageEvent]) -> BTreeSet<NaiveDate> {
-    batch
-        .iter()
-        .map(|event| event.id().millisecond().date_naive())
-        .collect()
+    batch.iter().map(|event| event.id().millisecond().date_naive()).collect()
 }
 
 /// Makes the partition of one day.
@@ -50,11 +47,7 @@ async fn copy_keys(transaction: &Transaction<'_>, events: &[&UsageEvent]) -> Res
     let mut keyed: Vec<(&str, &str, Uuid)> = events
         .iter()
         .filter_map(|event| {
-            Some((
-                event.tenant_id.as_str(),
-                event.idempotency_key.as_ref()?.as_str(),
-                event.id().as_uuid(),
-            ))
+            Some((event.tenant_id.as_str(), event.idempotency_key.as_ref()?.as_str(), event.id().as_uuid()))
         })
         .collect();
     if keyed.is_empty() {
@@ -91,10 +84,7 @@ pub(super) async fn copy_journal(
     let batch_id = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, 0));
     let mut writer = pin!(copy_in(transaction, sql::COPY_JOURNAL, &JOURNAL_TYPES).await?);
     for delta in UsageDelta::of(events.iter().copied()) {
-        writer
-            .as_mut()
-            .write(&JournalRow::new(&delta, batch_id)?.values())
-            .await?;
+        writer.as_mut().write(&JournalRow::new(&delta, batch_id)?.values()).await?;
     }
     writer.finish().await?;
     Ok(())
@@ -105,10 +95,7 @@ async fn copy_in(
     statement: &str,
     types: &[Type],
 ) -> Result<BinaryCopyInWriter, Failed> {
-    Ok(BinaryCopyInWriter::new(
-        transaction.copy_in(statement).await?,
-        types,
-    ))
+    Ok(BinaryCopyInWriter::new(transaction.copy_in(statement).await?, types))
 }
 
 /// A failure that still has the database's own error, which tells whether another way is left.

@@ -28,10 +28,7 @@ pub(super) enum Identity {
 impl Identity {
     fn key_of(event: &UsageEvent) -> Option<Self> {
         let key = event.idempotency_key.as_ref()?;
-        Some(Self::Key(
-            event.tenant_id.as_str().to_owned(),
-            key.as_str().to_owned(),
-        ))
+        Some(Self::Key(event.tenant_id.as_str().to_owned(), key.as_str().to_owned()))
     }
 
     fn id_of(event: &UsageEvent) -> Self {
@@ -73,23 +70,14 @@ pub(super) async fn append_careful(
                 compare(event, &known).unwrap_or(Appended::Conflict)
             });
         }
-        for (event, result) in batch
-            .iter()
-            .zip(&mut results)
-            .filter(|(_, result)| result.is_none())
-        {
+        for (event, result) in batch.iter().zip(&mut results).filter(|(_, result)| result.is_none()) {
             *result = compare(event, &known);
         }
     }
     new.sort_unstable_by(|a, b| (&a.tenant_id, a.id()).cmp(&(&b.tenant_id, b.id())));
-    copy_journal(transaction, &new)
-        .await
-        .map_err(Failed::into_error)?;
+    copy_journal(transaction, &new).await.map_err(Failed::into_error)?;
     let undecided = || Error::new(ErrorKind::Store, "an event of the batch was not decided");
-    results
-        .into_iter()
-        .map(|result| result.ok_or_else(undecided))
-        .collect()
+    results.into_iter().map(|result| result.ok_or_else(undecided)).collect()
 }
 
 /// The positions of the undecided events that share no identity with an undecided event before them, in the order of
@@ -97,11 +85,7 @@ pub(super) async fn append_careful(
 fn next_round(batch: &[UsageEvent], results: &[Option<Appended>]) -> Vec<usize> {
     let mut seen = HashSet::new();
     let mut round: Vec<usize> = Vec::new();
-    for (position, event) in batch
-        .iter()
-        .enumerate()
-        .filter(|(position, _)| results[*position].is_none())
-    {
+    for (position, event) in batch.iter().enumerate().filter(|(position, _)| results[*position].is_none()) {
         let fresh_id = seen.insert(Identity::id_of(event));
         let fresh_key = Identity::key_of(event).is_none_or(|key| seen.insert(key));
         if fresh_id && fresh_key {
@@ -119,11 +103,7 @@ fn next_round(batch: &[UsageEvent], results: &[Option<Appended>]) -> Vec<usize> 
 fn compare(event: &UsageEvent, known: &HashMap<Identity, Cow<'_, UsageEvent>>) -> Option<Appended> {
     let by_key = Identity::key_of(event).and_then(|key| known.get(&key));
     let kept = by_key.or_else(|| known.get(&Identity::id_of(event)))?;
-    Some(if kept.same_payload(event) {
-        Appended::Duplicate
-    } else {
-        Appended::Conflict
-    })
+    Some(if kept.same_payload(event) { Appended::Duplicate } else { Appended::Conflict })
 }
 
 /// Writes one round: gives the ids that it wrote, and makes known who owns the ids and keys of the round.
@@ -145,12 +125,7 @@ async fn write_round<'a>(
         .collect();
     release_keys(transaction, &unused).await?;
     let mut wanted: Vec<Identity> = owners.values().cloned().collect();
-    wanted.extend(
-        events
-            .iter()
-            .map(|event| Identity::id_of(event))
-            .filter(|id| !written.contains(id)),
-    );
+    wanted.extend(events.iter().map(|event| Identity::id_of(event)).filter(|id| !written.contains(id)));
     let kept = select_events(transaction, &wanted).await?;
     for (key, owner) in &owners {
         if let Some(event) = kept.get(owner) {
@@ -175,11 +150,7 @@ async fn claim_keys(
     let mut keyed: Vec<(&str, &str, Uuid)> = events
         .iter()
         .filter_map(|event| {
-            Some((
-                event.tenant_id.as_str(),
-                event.idempotency_key.as_ref()?.as_str(),
-                event.id().as_uuid(),
-            ))
+            Some((event.tenant_id.as_str(), event.idempotency_key.as_ref()?.as_str(), event.id().as_uuid()))
         })
         .collect();
     if keyed.is_empty() {
@@ -189,15 +160,10 @@ async fn claim_keys(
     let tenants: Vec<&str> = keyed.iter().map(|(tenant, _, _)| *tenant).collect();
     let keys: Vec<&str> = keyed.iter().map(|(_, key, _)| *key).collect();
     let ids: Vec<Uuid> = keyed.iter().map(|(_, _, id)| *id).collect();
-    let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
-        (&tenants, Type::TEXT_ARRAY),
-        (&keys, Type::TEXT_ARRAY),
-        (&ids, Type::UUID_ARRAY),
-    ];
-    let claimed = transaction
-        .query_typed(sql::CLAIM_IDEMPOTENCY_KEYS, &parameters)
-        .await
-        .map_err(from_postgres)?;
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&tenants, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY)];
+    let claimed =
+        transaction.query_typed(sql::CLAIM_IDEMPOTENCY_KEYS, &parameters).await.map_err(from_postgres)?;
     if claimed.len() == keyed.len() {
         return Ok(HashMap::new());
     }
@@ -208,10 +174,7 @@ async fn claim_keys(
         .map_err(from_postgres)?;
     let owner = |row| Ok((key_in(row)?, Identity::Id(get(row, 0)?, get(row, 2)?)));
     let owners: HashMap<Identity, Identity> = all.iter().map(owner).collect::<Result<_>>()?;
-    Ok(owners
-        .into_iter()
-        .filter(|(key, _)| !claimed.contains(key))
-        .collect())
+    Ok(owners.into_iter().filter(|(key, _)| !claimed.contains(key)).collect())
 }
 
 fn key_in(row: &Row) -> Result<Identity> {
@@ -223,23 +186,14 @@ async fn write_missing(transaction: &Transaction<'_>, events: &[&UsageEvent]) ->
     if events.is_empty() {
         return Ok(HashSet::new());
     }
-    let rows = events
-        .iter()
-        .map(|event| EventRow::new(event))
-        .collect::<Result<Vec<_>>>()?;
+    let rows = events.iter().map(|event| EventRow::new(event)).collect::<Result<Vec<_>>>()?;
     let columns = event_columns(&rows);
     let parameters: Vec<(&(dyn ToSql + Sync), Type)> = columns
         .iter()
         .map(|(column, array)| -> (&(dyn ToSql + Sync), Type) { (&**column, array.clone()) })
         .collect();
-    let written = transaction
-        .query_typed(sql::APPEND_EVENTS, &parameters)
-        .await
-        .map_err(from_postgres)?;
-    written
-        .iter()
-        .map(|row| Ok(Identity::Id(get(row, 0)?, get(row, 1)?)))
-        .collect()
+    let written = transaction.query_typed(sql::APPEND_EVENTS, &parameters).await.map_err(from_postgres)?;
+    written.iter().map(|row| Ok(Identity::Id(get(row, 0)?, get(row, 1)?))).collect()
 }
 
 async fn release_keys(transaction: &Transaction<'_>, unused: &[Identity]) -> Result<()> {
@@ -253,10 +207,7 @@ async fn release_keys(transaction: &Transaction<'_>, unused: &[Identity]) -> Res
     }
     let parameters: [(&(dyn ToSql + Sync), Type); 2] =
         [(&tenants, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY)];
-    transaction
-        .query_typed(sql::RELEASE_IDEMPOTENCY_KEYS, &parameters)
-        .await
-        .map_err(from_postgres)?;
+    transaction.query_typed(sql::RELEASE_IDEMPOTENCY_KEYS, &parameters).await.map_err(from_postgres)?;
     Ok(())
 }
 
@@ -274,11 +225,6 @@ async fn select_events(
     }
     let parameters: [(&(dyn ToSql + Sync), Type); 2] =
         [(&tenants, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY)];
-    let rows = transaction
-        .query_typed(sql::SELECT_EVENTS_BY_ID, &parameters)
-        .await
-        .map_err(from_postgres)?;
-    rows.iter()
-        .map(|row| event(row).map(|event| (Identity::id_of(&event), event)))
-        .collect()
+    let rows = transaction.query_typed(sql::SELECT_EVENTS_BY_ID, &parameters).await.map_err(from_postgres)?;
+    rows.iter().map(|row| event(row).map(|event| (Identity::id_of(&event), event))).collect()
 }

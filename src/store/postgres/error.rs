@@ -14,17 +14,11 @@ pub(super) fn from_postgres(error: tokio_postgres::Error) -> Error {
         (ErrorKind::Schema, _) => MIGRATE.into(),
         (ErrorKind::Store, Some(refusal)) => {
             let code = refusal.code().code();
-            format!(
-                "the database refused a row: {} (SQLSTATE {code})",
-                refusal.message()
-            )
+            format!("the database refused a row: {} (SQLSTATE {code})", refusal.message())
         }
         (_, Some(refusal)) => {
             let code = refusal.code().code();
-            format!(
-                "the database did not do its work: {} (SQLSTATE {code})",
-                refusal.message()
-            )
+            format!("the database did not do its work: {} (SQLSTATE {code})", refusal.message())
         }
         (ErrorKind::Store, None) => format!("the database and this crate disagree: {error}"),
         (_, None) => format!("the database cannot be reached or went away: {error}"),
@@ -38,23 +32,14 @@ fn kind_of(error: &tokio_postgres::Error) -> ErrorKind {
     let Some(code) = error.code() else {
         let misread =
             error.to_string().contains("deserializing") || error.to_string().contains("serializing");
-        return if misread {
-            ErrorKind::Store
-        } else {
-            ErrorKind::Unavailable
-        };
+        return if misread { ErrorKind::Store } else { ErrorKind::Unavailable };
     };
     match code {
         &SqlState::UNDEFINED_TABLE
         | &SqlState::UNDEFINED_COLUMN
         | &SqlState::UNDEFINED_FUNCTION
         | &SqlState::INVALID_SCHEMA_NAME => ErrorKind::Schema,
-        code if ["21", "22", "23"]
-            .iter()
-            .any(|class| code.code().starts_with(class)) =>
-        {
-            ErrorKind::Store
-        }
+        code if ["21", "22", "23"].iter().any(|class| code.code().starts_with(class)) => ErrorKind::Store,
         _ => ErrorKind::Unavailable,
     }
 }

@@ -14,9 +14,7 @@ impl Lent {
     }
 
     pub(super) fn client(&mut self) -> Result<&mut Client> {
-        self.0
-            .as_mut()
-            .ok_or_else(|| Error::new(ErrorKind::Misuse, "the connection was given back"))
+        self.0.as_mut().ok_or_else(|| Error::new(ErrorKind::Misuse, "the connection was given back"))
     }
 
     /// The connection is idle again.

@@ -15,11 +15,8 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "usage",
-    sql: include_str!("migrations/0001_usage.sql"),
-}];
+const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "usage", sql: include_str!("migrations/0001_usage.sql") }];
 
 /// What [`PostgresStore::migrate`](super::PostgresStore::migrate) did.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -33,56 +30,32 @@ pub struct Migrated {
 
 impl Migration {
     fn checksum(&self) -> String {
-        Sha256::digest(self.sql.as_bytes())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        format!("{:x}", Sha256::digest(self.sql.as_bytes()))
     }
 }
 
 /// All SQL that a new database is given.
 pub(super) fn script() -> String {
     let migrations = MIGRATIONS.iter().map(|migration| {
-        format!(
-            "\n-- Migration {}: {}\n\n{}",
-            migration.version, migration.name, migration.sql
-        )
+        format!("\n-- Migration {}: {}\n\n{}", migration.version, migration.name, migration.sql)
     });
-    std::iter::once(sql::CREATE_SCHEMA.to_owned())
-        .chain(migrations)
-        .collect()
+    std::iter::once(sql::CREATE_SCHEMA.to_owned()).chain(migrations).collect()
 }
 
 /// Applies what is missing. All or nothing; those who call it at once take turns.
 pub(super) async fn migrate(transaction: &Transaction<'_>) -> Result<Migrated> {
-    transaction
-        .query_typed(sql::LOCK_MIGRATIONS, &[])
-        .await
-        .map_err(from_postgres)?;
-    transaction
-        .batch_execute(sql::CREATE_SCHEMA)
-        .await
-        .map_err(from_postgres)?;
+    transaction.query_typed(sql::LOCK_MIGRATIONS, &[]).await.map_err(from_postgres)?;
+    transaction.batch_execute(sql::CREATE_SCHEMA).await.map_err(from_postgres)?;
     let known = applied(transaction).await?;
     check_known(&known)?;
-    let mut done = Migrated {
-        version: latest(),
-        applied: Vec::new(),
-    };
+    let mut done = Migrated { version: latest(), applied: Vec::new() };
     for migration in MIGRATIONS.iter().skip(known.len()) {
-        transaction
-            .batch_execute(migration.sql)
-            .await
-            .map_err(from_postgres)?;
+        transaction.batch_execute(migration.sql).await.map_err(from_postgres)?;
         let checksum = migration.checksum();
         transaction
             .query_typed(
                 sql::INSERT_MIGRATION,
-                &[
-                    (&migration.version, Type::INT4),
-                    (&migration.name, Type::TEXT),
-                    (&checksum, Type::TEXT),
-                ],
+                &[(&migration.version, Type::INT4), (&migration.name, Type::TEXT), (&checksum, Type::TEXT)],
             )
             .await
             .map_err(from_postgres)?;
@@ -108,17 +81,8 @@ struct Applied {
 }
 
 async fn applied(client: &impl GenericClient) -> Result<Vec<Applied>> {
-    let rows = client
-        .query_typed(sql::SELECT_MIGRATIONS, &[])
-        .await
-        .map_err(from_postgres)?;
-    let applied = |row| {
-        Ok(Applied {
-            version: get(row, 0)?,
-            name: get(row, 1)?,
-            checksum: get(row, 2)?,
-        })
-    };
+    let rows = client.query_typed(sql::SELECT_MIGRATIONS, &[]).await.map_err(from_postgres)?;
+    let applied = |row| Ok(Applied { version: get(row, 0)?, name: get(row, 1)?, checksum: get(row, 2)? });
     rows.iter().map(applied).collect()
 }
 

@@ -81,29 +81,19 @@ impl PostgresStore {
         if config.get_application_name().is_none() {
             config.application_name("metertrail");
         }
-        let manager = Manager::from_config(
-            config,
-            NoTls,
-            ManagerConfig {
-                recycling_method: RecyclingMethod::Fast,
-            },
-        );
-        let pool = Pool::builder(manager)
-            .max_size(CONNECTIONS_MAX)
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| Error::new(ErrorKind::Misuse, "the pool cannot be built").with_source(error))?;
+        let manager =
+            Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let pool =
+            Pool::builder(manager).max_size(CONNECTIONS_MAX).runtime(Runtime::Tokio1).build().map_err(
+                |error| Error::new(ErrorKind::Misuse, "the pool cannot be built").with_source(error),
+            )?;
         Ok(Self::from_pool(pool))
     }
 
     /// A store on the host's own pool, with the host's TLS, size and limits. The pool needs a runtime for its timeouts
     /// (`Pool::builder(..).runtime(Runtime::Tokio1)`).
     pub fn from_pool(pool: Pool) -> Self {
-        Self {
-            pool,
-            timeout: CALL_TIMEOUT,
-            days: Arc::default(),
-        }
+        Self { pool, timeout: CALL_TIMEOUT, days: Arc::default() }
     }
 
     /// A store on this database, which is reached and whose schema is looked at.
@@ -185,24 +175,15 @@ impl PostgresStore {
             create: Some(CONNECT_TIMEOUT),
             recycle: Some(CONNECT_TIMEOUT),
         };
-        self.pool
-            .timeout_get(&timeouts)
-            .await
-            .map(Lent::new)
-            .map_err(from_pool)
+        self.pool.timeout_get(&timeouts).await.map(Lent::new).map_err(from_pool)
     }
 
     /// Runs a call within the store's time.
     async fn timed<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
         let overdue = || {
-            Error::new(
-                ErrorKind::Unavailable,
-                format!("the database did not answer in {:?}", self.timeout),
-            )
+            Error::new(ErrorKind::Unavailable, format!("the database did not answer in {:?}", self.timeout))
         };
-        tokio::time::timeout(self.timeout, call)
-            .await
-            .unwrap_or_else(|_| Err(overdue()))
+        tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| Err(overdue()))
     }
 
     async fn ensure_partitions(&self, batch: &[UsageEvent]) -> Result<()> {
@@ -220,10 +201,7 @@ impl PostgresStore {
             let transaction = self.begin(lent.client()?).await?;
             append::ensure_partition(&transaction, day).await?;
             transaction.commit().await.map_err(from_postgres)?;
-            self.days
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(day);
+            self.days.lock().unwrap_or_else(PoisonError::into_inner).insert(day);
         }
         lent.give_back();
         Ok(())
@@ -232,10 +210,7 @@ impl PostgresStore {
     async fn begin<'a>(&self, client: &'a mut Client) -> Result<deadpool_postgres::Transaction<'a>> {
         let transaction = client.transaction().await.map_err(from_postgres)?;
         let milliseconds = self.timeout.as_millis().to_string();
-        transaction
-            .query_typed(sql::BEGIN, &[(&milliseconds, Type::TEXT)])
-            .await
-            .map_err(from_postgres)?;
+        transaction.query_typed(sql::BEGIN, &[(&milliseconds, Type::TEXT)]).await.map_err(from_postgres)?;
         Ok(transaction)
     }
 
@@ -306,9 +281,8 @@ impl Store for PostgresStore {
                 .query_typed(sql::ROLL_UP, &[(&steps, Type::INT8)])
                 .await
                 .map_err(from_postgres)?;
-            let row = rows
-                .first()
-                .ok_or_else(|| Error::new(ErrorKind::Store, "the roll-up gave no answer"))?;
+            let row =
+                rows.first().ok_or_else(|| Error::new(ErrorKind::Store, "the roll-up gave no answer"))?;
             let folded = rows::natural(row, 0, rows::get(row, 0)?)?;
             transaction.commit().await.map_err(from_postgres)?;
             lent.give_back();

@@ -17,6 +17,8 @@ use crate::usage::{
 };
 use crate::{Error, ErrorKind, Result, TenantId};
 
+type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
 /// Runs of roll-up periods that tile some ranges, as three arrays.
 struct Tiles {
     period_types: Vec<&'static str>,
@@ -27,11 +29,7 @@ struct Tiles {
 impl Tiles {
     /// The tiles of adjacent ranges; runs of one period type that meet are joined.
     fn of(ranges: &[TimeRange]) -> Result<Self> {
-        let mut tiles = Self {
-            period_types: Vec::new(),
-            starts: Vec::new(),
-            ends: Vec::new(),
-        };
+        let mut tiles = Self { period_types: Vec::new(), starts: Vec::new(), ends: Vec::new() };
         for range in ranges {
             for tile in cover(*range)? {
                 tiles.push(tile.period.as_str(), tile.range);
@@ -51,7 +49,7 @@ impl Tiles {
         }
     }
 
-    fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 3] {
+    fn parameters(&self) -> [Parameter<'_>; 3] {
         [
             (&self.period_types, Type::TEXT_ARRAY),
             (&self.starts, Type::TIMESTAMPTZ_ARRAY),
@@ -70,16 +68,11 @@ pub(super) async fn usage(
     };
     let tiles = Tiles::of(periods)?;
     let (tenant, start, end) = (tenant_id.as_str(), first.start(), last.end());
-    let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&tenant, Type::TEXT)];
+    let bounds: [Parameter<'_>; 2] = [(&start, Type::TIMESTAMPTZ), (&end, Type::TIMESTAMPTZ)];
+    let mut parameters: Vec<Parameter<'_>> = vec![(&tenant, Type::TEXT)];
     parameters.extend(tiles.parameters());
-    parameters.extend([
-        (&start as &(dyn ToSql + Sync), Type::TIMESTAMPTZ),
-        (&end, Type::TIMESTAMPTZ),
-    ]);
-    let rows = client
-        .query_typed(sql::USAGE, &parameters)
-        .await
-        .map_err(from_postgres)?;
+    parameters.extend(bounds);
+    let rows = client.query_typed(sql::USAGE, &parameters).await.map_err(from_postgres)?;
     let mut usage = vec![UsageMetrics::default(); periods.len()];
     for row in &rows {
         let (period_start, metrics) = metrics(row)?;
@@ -94,12 +87,10 @@ pub(super) async fn usage(
 pub(super) async fn top_consumers(client: &Client, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
     let tiles = Tiles::of(&[query.range])?;
     let (start, end, limit) = (query.range.start(), query.range.end(), i64::from(query.limit));
+    let rest: [Parameter<'_>; 3] =
+        [(&start, Type::TIMESTAMPTZ), (&end, Type::TIMESTAMPTZ), (&limit, Type::INT8)];
     let mut parameters = tiles.parameters().to_vec();
-    parameters.extend([
-        (&start as &(dyn ToSql + Sync), Type::TIMESTAMPTZ),
-        (&end, Type::TIMESTAMPTZ),
-        (&limit, Type::INT8),
-    ]);
+    parameters.extend(rest);
     let measure = match &query.measure {
         Measure::Custom(name) => name.as_str(),
         _ => "",
@@ -114,16 +105,8 @@ pub(super) async fn top_consumers(client: &Client, query: &TopConsumersQuery) ->
             sql::TOP_CONSUMERS_BY_MEASURE
         }
     };
-    let rows = client
-        .query_typed(statement, &parameters)
-        .await
-        .map_err(from_postgres)?;
-    let consumer = |row| {
-        Ok(Consumer::new(
-            TenantId::new(get::<&str>(row, 0)?)?,
-            get::<Decimal>(row, 1)?,
-        ))
-    };
+    let rows = client.query_typed(statement, &parameters).await.map_err(from_postgres)?;
+    let consumer = |row| Ok(Consumer::new(TenantId::new(get::<&str>(row, 0)?)?, get::<Decimal>(row, 1)?));
     rows.iter().map(consumer).collect()
 }
 
@@ -131,26 +114,15 @@ pub(super) async fn summary(client: &Client, range: TimeRange) -> Result<UsageSu
     let tiles = Tiles::of(&[range])?;
     let exceeded_max = i64::try_from(SUMMARY_EXCEEDED_MAX).unwrap_or(i64::MAX);
     let (start, end) = (range.start(), range.end());
+    let rest: [Parameter<'_>; 3] =
+        [(&start, Type::TIMESTAMPTZ), (&end, Type::TIMESTAMPTZ), (&exceeded_max, Type::INT8)];
     let mut parameters = tiles.parameters().to_vec();
-    parameters.extend([
-        (&start as &(dyn ToSql + Sync), Type::TIMESTAMPTZ),
-        (&end, Type::TIMESTAMPTZ),
-        (&exceeded_max, Type::INT8),
-    ]);
-    let rows = client
-        .query_typed(sql::SUMMARY, &parameters)
-        .await
-        .map_err(from_postgres)?;
-    let row = rows
-        .first()
-        .ok_or_else(|| Error::new(ErrorKind::Store, "the summary has no row"))?;
+    parameters.extend(rest);
+    let rows = client.query_typed(sql::SUMMARY, &parameters).await.map_err(from_postgres)?;
+    let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Store, "the summary has no row"))?;
     let at = |index: usize| get::<i64>(row, index).and_then(|count| natural(row, index, count));
-    let mean = get::<Option<i64>>(row, 6)?
-        .map(|mean| natural(row, 6, mean))
-        .transpose()?;
-    let refused = get::<Vec<String>>(row, 7)?
-        .into_iter()
-        .zip(get::<Vec<i64>>(row, 8)?);
+    let mean = get::<Option<i64>>(row, 6)?.map(|mean| natural(row, 6, mean)).transpose()?;
+    let refused = get::<Vec<String>>(row, 7)?.into_iter().zip(get::<Vec<i64>>(row, 8)?);
     let refused = refused.map(|(tenant, count)| Ok((TenantId::new(tenant)?, natural(row, 8, count)?)));
     Ok(UsageSummary {
         tenants: at(0)?,
@@ -166,21 +138,15 @@ pub(super) async fn summary(client: &Client, range: TimeRange) -> Result<UsageSu
 
 pub(super) async fn events(client: &Client, query: &EventQuery) -> Result<Page<UsageEvent>> {
     let fingerprint = query.fingerprint();
-    let before = query
-        .after
-        .as_ref()
-        .map(|cursor| cursor.position(fingerprint))
-        .transpose()?
-        .map(Uuid::from_bytes);
+    let before =
+        query.after.as_ref().map(|cursor| cursor.position(fingerprint)).transpose()?.map(Uuid::from_bytes);
     let tenant = query.tenant_id.as_str();
     let (start, end) = (query.range.start(), query.range.end());
     let lower = EventId::lower_bound(start);
     let upper = EventId::upper_bound(end).min(before.unwrap_or(Uuid::max()));
     // Names of event types are printable ASCII, so these bounds hold all of them.
-    let (type_from, type_to) = query
-        .event_type
-        .as_ref()
-        .map_or(("", "\u{7f}"), |of| (of.as_str(), of.as_str()));
+    let (type_from, type_to) =
+        query.event_type.as_ref().map_or(("", "\u{7f}"), |of| (of.as_str(), of.as_str()));
     let outcomes: Vec<&str> = Outcome::ALL
         .into_iter()
         .filter(|other| query.outcome.is_none_or(|only| only == *other))
@@ -188,7 +154,7 @@ pub(super) async fn events(client: &Client, query: &EventQuery) -> Result<Page<U
         .collect();
     let size = usize::from(query.page_size.get());
     let limit = i64::from(query.page_size.get()) + 1;
-    let parameters: [(&(dyn ToSql + Sync), Type); 9] = [
+    let parameters: [Parameter<'_>; 9] = [
         (&tenant, Type::TEXT),
         (&lower, Type::UUID),
         (&upper, Type::UUID),
@@ -199,10 +165,7 @@ pub(super) async fn events(client: &Client, query: &EventQuery) -> Result<Page<U
         (&outcomes, Type::TEXT_ARRAY),
         (&limit, Type::INT8),
     ];
-    let rows = client
-        .query_typed(sql::EVENTS, &parameters)
-        .await
-        .map_err(from_postgres)?;
+    let rows = client.query_typed(sql::EVENTS, &parameters).await.map_err(from_postgres)?;
     let items: Vec<UsageEvent> = rows.iter().take(size).map(event).collect::<Result<_>>()?;
     let last = items.last().filter(|_| rows.len() > size);
     let next = last.map(|event| Cursor::new(event.id().as_uuid().into_bytes(), fingerprint));

@@ -75,18 +75,9 @@ impl<'a> EventRow<'a> {
         for (slot, class) in tokens.iter_mut().zip(TokenClass::ALL) {
             *slot = count("tokens", event.tokens.get(class))?;
         }
-        let latency_us = event
-            .latency
-            .map(|latency| count("latency", latency.as_micros()))
-            .transpose()?;
-        let status_code = event
-            .status_code
-            .map(|code| i16::try_from(code.as_u16()))
-            .transpose();
-        let amounts = event
-            .measures
-            .iter()
-            .map(|(name, amount)| (name.as_str(), amount));
+        let latency_us = event.latency.map(|latency| count("latency", latency.as_micros())).transpose()?;
+        let status_code = event.status_code.map(|code| i16::try_from(code.as_u16())).transpose();
+        let amounts = event.measures.iter().map(|(name, amount)| (name.as_str(), amount));
         Ok(Self {
             tenant_id: event.tenant_id.as_str(),
             id: event.id().as_uuid(),
@@ -189,37 +180,24 @@ pub(super) fn event(row: &Row) -> Result<UsageEvent> {
     if get(row, 14)? {
         event.tokens = event.tokens.into_estimated();
     }
-    let latency = get::<Option<i64>>(row, 15)?
-        .map(|us| natural(row, 15, us))
-        .transpose()?;
-    event.latency = latency
-        .map(|us| Latency::new(std::time::Duration::from_micros(us)))
-        .transpose()?;
-    let status_code = get::<Option<i16>>(row, 16)?
-        .map(|code| natural(row, 16, i64::from(code)))
-        .transpose()?;
-    event.status_code = status_code
-        .map(|code| StatusCode::new(u16::try_from(code).unwrap_or(u16::MAX)))
-        .transpose()?;
+    let latency = get::<Option<i64>>(row, 15)?.map(|us| natural(row, 15, us)).transpose()?;
+    event.latency = latency.map(|us| Latency::new(std::time::Duration::from_micros(us))).transpose()?;
+    let status_code =
+        get::<Option<i16>>(row, 16)?.map(|code| natural(row, 16, i64::from(code))).transpose()?;
+    event.status_code =
+        status_code.map(|code| StatusCode::new(u16::try_from(code).unwrap_or(u16::MAX))).transpose()?;
     event.cost = get::<Option<Decimal>>(row, 17)?.map(Cost::usd).transpose()?;
-    let label = |index, field| {
-        get::<Option<&str>>(row, index)?
-            .map(|text| Label::new(field, text))
-            .transpose()
-    };
+    let label =
+        |index, field| get::<Option<&str>>(row, index)?.map(|text| Label::new(field, text)).transpose();
     event.model = label(18, "model")?;
     event.provider = label(19, "provider")?;
     event.session_id = label(20, "session_id")?;
     event.user_id = label(21, "user_id")?;
     event.idempotency_key = label(22, "idempotency_key")?;
     let measures = amounts_from_json(get(row, 23)?)?;
-    event.measures = measures
-        .into_iter()
-        .try_fold(Measures::default(), |all, (name, amount)| all.with(name, amount))?;
-    event.metadata = get::<Option<Value>>(row, 24)?
-        .map(Metadata::new)
-        .transpose()?
-        .unwrap_or_default();
+    event.measures =
+        measures.into_iter().try_fold(Measures::default(), |all, (name, amount)| all.with(name, amount))?;
+    event.metadata = get::<Option<Value>>(row, 24)?.map(Metadata::new).transpose()?.unwrap_or_default();
     event.error_message = get::<Option<&str>>(row, 25)?.map(ErrorMessage::new);
     Ok(event)
 }
@@ -310,12 +288,7 @@ impl<'a> JournalRow<'a> {
             latency_us_total: count("latency", metrics.latency_us_total)?,
             latency_count: count("latency", metrics.latency.count())?,
             custom_events: amounts_to_json(custom_events(metrics)),
-            measures: amounts_to_json(
-                metrics
-                    .measures
-                    .iter()
-                    .map(|(name, amount)| (name.as_str(), *amount)),
-            ),
+            measures: amounts_to_json(metrics.measures.iter().map(|(name, amount)| (name.as_str(), *amount))),
             latency_sketch: metrics.latency.to_packed(),
         };
         for (slot, value) in row.counts.iter_mut().zip(counts) {
@@ -372,19 +345,8 @@ pub(super) fn metrics(row: &Row) -> Result<(DateTime<Utc>, UsageMetrics)> {
     for (name, amount) in amounts_from_json(get(row, 26)?)? {
         metrics.measures.insert(Label::new("measure", name)?, amount);
     }
-    metrics.tokens = token_counts(
-        at(11)?,
-        [
-            at(12)?,
-            at(13)?,
-            at(14)?,
-            at(15)?,
-            at(16)?,
-            at(17)?,
-            at(18)?,
-            at(19)?,
-        ],
-    );
+    metrics.tokens =
+        token_counts(at(11)?, [at(12)?, at(13)?, at(14)?, at(15)?, at(16)?, at(17)?, at(18)?, at(19)?]);
     Ok((get(row, 0)?, metrics))
 }
 
@@ -401,24 +363,18 @@ fn token_counts(total: u64, classes: [u64; 8]) -> TokenCounts {
 /// The position of the period that an instant lies in.
 pub(super) fn period_of(periods: &[TimeRange], instant: DateTime<Utc>) -> Option<usize> {
     let after = periods.partition_point(|period| period.start() <= instant);
-    after
-        .checked_sub(1)
-        .filter(|position| periods[*position].contains(instant))
+    after.checked_sub(1).filter(|position| periods[*position].contains(instant))
 }
 
 fn custom_events(metrics: &UsageMetrics) -> impl Iterator<Item = (&str, Decimal)> {
-    let custom = metrics
-        .by_type
-        .iter()
-        .filter(|(event_type, _)| matches!(event_type, EventType::Custom(_)));
+    let custom = metrics.by_type.iter().filter(|(event_type, _)| matches!(event_type, EventType::Custom(_)));
     custom.map(|(event_type, count)| (event_type.as_str(), Decimal::from(*count)))
 }
 
 /// Decimals as JSON texts: exact, and `numeric` reads them.
 fn amounts_to_json<'a>(amounts: impl Iterator<Item = (&'a str, Decimal)>) -> Option<Value> {
-    let map: Map<String, Value> = amounts
-        .map(|(name, amount)| (name.to_owned(), Value::String(amount.to_string())))
-        .collect();
+    let map: Map<String, Value> =
+        amounts.map(|(name, amount)| (name.to_owned(), Value::String(amount.to_string()))).collect();
     (!map.is_empty()).then_some(Value::Object(map))
 }
 
@@ -431,8 +387,7 @@ fn amounts_from_json(json: Option<Value>) -> Result<BTreeMap<String, Decimal>> {
 }
 
 pub(super) fn get<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T> {
-    row.try_get(index)
-        .map_err(|error| misread(format!("column {index} cannot be read")).with_source(error))
+    row.try_get(index).map_err(|error| misread(format!("column {index} cannot be read")).with_source(error))
 }
 
 /// A count that a hand in the tables could have made negative.

@@ -12,11 +12,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) fn config_of(url: &str) -> Result<Config> {
     let config = url.parse::<Config>();
     config.map_err(|error| {
-        Error::new(
-            ErrorKind::Misuse,
-            "TEST_DATABASE_URL is not the URL of a Postgres",
-        )
-        .with_source(error)
+        Error::new(ErrorKind::Misuse, "TEST_DATABASE_URL is not the URL of a Postgres").with_source(error)
     })
 }
 
@@ -60,12 +56,7 @@ pub(super) fn administer_here(server: &Config, statement: &str) -> Result<Vec<St
         let refused = |error| unavailable(format!("the test server refuses `{statement}`"), error);
         client.simple_query(statement).await.map_err(refused)
     };
-    let slow = |error| {
-        unavailable(
-            format!("the test server takes too long over `{statement}`"),
-            error,
-        )
-    };
+    let slow = |error| unavailable(format!("the test server takes too long over `{statement}`"), error);
     let rows =
         runtime.block_on(async { tokio::time::timeout(STATEMENT_TIMEOUT, work).await.map_err(slow) })??;
     let names = rows.iter().filter_map(|message| match message {
@@ -78,9 +69,7 @@ pub(super) fn administer_here(server: &Config, statement: &str) -> Result<Vec<St
 pub(super) fn spawn_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<thread::JoinHandle<T>> {
-    let thread = thread::Builder::new()
-        .name("metertrail-test".to_owned())
-        .spawn(work);
+    let thread = thread::Builder::new().name("metertrail-test".to_owned()).spawn(work);
     thread.map_err(|error| unavailable("no thread for administration", error))
 }
 
@@ -102,16 +91,10 @@ mod tests {
     #[test]
     fn a_url_of_either_form_is_pointed_at_another_database() {
         for (server, expected) in [
-            (
-                "postgresql://u:p@h:1/postgres?sslmode=disable",
-                "postgresql://u:p@h:1/x?sslmode=disable",
-            ),
+            ("postgresql://u:p@h:1/postgres?sslmode=disable", "postgresql://u:p@h:1/x?sslmode=disable"),
             ("postgres://h", "postgres://h/x"),
             ("postgresql://u@/?host=/run/pg", "postgresql://u@/x?host=/run/pg"),
-            (
-                "host=/run/pg dbname=postgres",
-                "host=/run/pg dbname=postgres dbname=x",
-            ),
+            ("host=/run/pg dbname=postgres", "host=/run/pg dbname=postgres dbname=x"),
         ] {
             assert_eq!(url_of_database(server, "x"), expected);
             assert_eq!(expected.parse::<Config>().unwrap().get_dbname(), Some("x"));

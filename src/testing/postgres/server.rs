@@ -54,9 +54,7 @@ impl TestPostgresOptions {
             ("timezone", "UTC"),
         ];
         let base = base.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        base.into_iter()
-            .chain(self.settings)
-            .map(|(name, value)| format!("--{name}={value}"))
+        base.into_iter().chain(self.settings).map(|(name, value)| format!("--{name}={value}"))
     }
 }
 
@@ -77,10 +75,7 @@ impl Supervisor {
         if is_root {
             command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "sh"]);
         }
-        command
-            .args(["-c", SUPERVISOR, "metertrail-postgres"])
-            .arg(process::id().to_string())
-            .arg(bin_dir);
+        command.args(["-c", SUPERVISOR, "metertrail-postgres"]).arg(process::id().to_string()).arg(bin_dir);
         command.args(options.server_arguments()).current_dir("/");
         // The pipes of the standard library are closed on exec: no other child keeps the server alive.
         let mut child = command
@@ -90,16 +85,9 @@ impl Supervisor {
             .spawn()
             .map_err(|error| unavailable("the test server's supervisor does not start", error))?;
         let (Some(commands), Some(replies)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "the test server's supervisor has no pipes",
-            ));
+            return Err(Error::new(ErrorKind::Unavailable, "the test server's supervisor has no pipes"));
         };
-        let mut this = Self {
-            child,
-            commands: Some(commands),
-            replies: BufReader::new(replies),
-        };
+        let mut this = Self { child, commands: Some(commands), replies: BufReader::new(replies) };
         let socket_dir = this.reply()?.into();
         Ok((this, socket_dir))
     }
@@ -118,10 +106,9 @@ impl Supervisor {
             .read_line(&mut line)
             .map_err(|error| unavailable("the test server's supervisor does not answer", error))?;
         match line.trim_end().split_once(' ') {
-            Some(("failed", log)) => Err(Error::new(
-                ErrorKind::Unavailable,
-                format!("the test server does not start: {log}"),
-            )),
+            Some(("failed", log)) => {
+                Err(Error::new(ErrorKind::Unavailable, format!("the test server does not start: {log}")))
+            }
             Some((_, detail)) => Ok(detail.to_owned()),
             None if line.is_empty() => Err(Error::new(
                 ErrorKind::Unavailable,
@@ -144,10 +131,7 @@ pub(super) fn find_bin_dir() -> Result<PathBuf> {
     let asked = if let Some(bin_dir) = env::var_os("METERTRAIL_TEST_PG_BIN") {
         ("METERTRAIL_TEST_PG_BIN", PathBuf::from(bin_dir))
     } else if let Some(major) = env::var_os("METERTRAIL_TEST_PG_MAJOR") {
-        (
-            "METERTRAIL_TEST_PG_MAJOR",
-            Path::new("/usr/lib/postgresql").join(major).join("bin"),
-        )
+        ("METERTRAIL_TEST_PG_MAJOR", Path::new("/usr/lib/postgresql").join(major).join("bin"))
     } else {
         return packaged_bin_dir()
             .or_else(configured_bin_dir)
@@ -158,38 +142,26 @@ pub(super) fn find_bin_dir() -> Result<PathBuf> {
     if is_bin_dir(&bin_dir) {
         return Ok(bin_dir);
     }
-    let message = format!(
-        "{variable} names {}, which has no `initdb` and `postgres`",
-        bin_dir.display()
-    );
+    let message = format!("{variable} names {}, which has no `initdb` and `postgres`", bin_dir.display());
     Err(Error::new(ErrorKind::Misuse, message))
 }
 
 fn packaged_bin_dir() -> Option<PathBuf> {
-    let majors = fs::read_dir("/usr/lib/postgresql")
-        .ok()?
-        .filter_map(io::Result::ok)
-        .filter_map(|entry| {
-            let major = entry.file_name().to_str()?.parse::<u32>().ok()?;
-            Some((major, entry.path().join("bin"))).filter(|(_, bin_dir)| is_bin_dir(bin_dir))
-        });
+    let majors = fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(io::Result::ok).filter_map(|entry| {
+        let major = entry.file_name().to_str()?.parse::<u32>().ok()?;
+        Some((major, entry.path().join("bin"))).filter(|(_, bin_dir)| is_bin_dir(bin_dir))
+    });
     majors.max().map(|(_, bin_dir)| bin_dir)
 }
 
 fn configured_bin_dir() -> Option<PathBuf> {
-    let output = Command::new("pg_config")
-        .arg("--bindir")
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new("pg_config").arg("--bindir").stderr(Stdio::null()).output().ok()?;
     let bin_dir = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim_end());
     Some(bin_dir).filter(|bin_dir| is_bin_dir(bin_dir))
 }
 
 fn is_bin_dir(dir: &Path) -> bool {
-    ["initdb", "postgres"]
-        .iter()
-        .all(|program| dir.join(program).is_file())
+    ["initdb", "postgres"].iter().all(|program| dir.join(program).is_file())
 }
 
 const NOT_FOUND: &str = "no Postgres to test with. Install one (`apt-get install postgresql`), or start one in Docker \
