@@ -1,4 +1,71 @@
-//! Usage metering for multi-tenant services.
+//! Usage metering for multi-tenant services, over the Postgres that the service already has: what every tenant did, how
+//! many tokens it took, what it cost and how long, exact to the unit and fresh to the instant. A library that the service
+//! links; no sidecar, no queue, no second database.
+//!
+//! ```
+//! use metertrail::{Actual, EventType, MemoryStore, Period, TenantId, TokenUsage, UsageTracker};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let tracker = UsageTracker::start(MemoryStore::new())?; // or PostgresStore::connect(url).await?
+//! let tenant = TenantId::new("acme-corp")?;
+//!
+//! // Around a handler: track, work, record. Recording is one call without I/O.
+//! let operation = tracker.track(&tenant, EventType::ChatMessage).session_id("s-1")?.model("gpt-4o")?;
+//! let tokens = TokenUsage::reported(374, 44)?; // what the provider answered
+//! let ack = operation.record_success(Actual::new().tokens(tokens).status_code(200)?);
+//! ack.await?; // only if the caller wants to know that it is committed
+//!
+//! let today = tracker.usage_today(&tenant).await?.metrics;
+//! assert_eq!((today.calls, today.tokens_total()), (1, 418));
+//! assert_eq!(tracker.summary(Period::Month).await?.tenants, 1);
+//!
+//! let report = tracker.shutdown(std::time::Duration::from_secs(5)).await?;
+//! assert!(report.unwritten.is_empty());
+//! # Ok::<(), metertrail::Error>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # How it flows
+//! ```text
+//! track ─► Operation ─► record_* ─► buffer ─► flusher ─► Store::append (events and journal, one transaction)
+//!                          │                                  │
+//!                         Ack ◄──────── committed ────────────┤
+//!                                                             ▼
+//!                    queries ◄─── roll-ups + journal ◄─── Store::roll_up drains the journal
+//! ```
+//!
+//! # Where things are
+//! | module | what it does |
+//! |---|---|
+//! | [`usage`] | events and what is in them, the tracker, questions and answers |
+//! | [`store`] | the [`Store`] trait, which is a contract, and the stores: [`MemoryStore`], `PostgresStore` |
+//! | [`time`](mod@time) | the only clock; zones, periods, billing cycles, all half-open |
+//! | [`page`] | keyset paging |
+//! | `testing` | for those who test a service or write a store (feature `test-util`) |
+//!
+//! # What holds
+//! - **Never lost, never twice.** An event whose [`Ack`] resolved is committed and counted once: through retries, crashes,
+//!   restarts and cut connections. A second event with its id or idempotency key is a repetition or a reported conflict.
+//! - **Never stale.** A query includes every acknowledged event. Roll-ups make answers cheaper, not fresher.
+//! - **Never a guess sold as a fact.** Estimated tokens are marked, an unknown cost is `None` and counted, percentiles are
+//!   off by less than 1 % ([`LatencySketch`]), also after hours were merged into months.
+//! - **Never slow.** Recording takes no I/O and does not wait; whoever wants to wait awaits the [`Ack`].
+//! - **Bounded.** Buffers, pages, batches, texts and metadata have bounds; what passes one is refused by name or counted.
+//!
+//! # What it does not do
+//! Events that were recorded and not yet acknowledged are in this process's memory: a kill loses them (about the last
+//! [`FlushPolicy::age`]; none if the ack is awaited). Quotas, the audit trail, price book, alerts and dashboard are not
+//! built yet.
+//!
+//! # Features
+//! - `postgres` (default): `PostgresStore`. `PostgreSQL` 15 or later.
+//! - `test-util`: [`testing`](https://docs.rs/metertrail/latest/metertrail/testing/), a manual clock, test doubles, a
+//!   throw-away Postgres and the conformance suite of stores.
+//!
+//! # Semantic versioning
+//! The public API follows it. Not covered: the text of errors, `Debug` output, the layout of tables (their names and the
+//! columns of the views in `public` are), the content of cursors, and anything in `testing`. The minimum supported Rust
+//! version is 1.89; raising it is a minor change.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;

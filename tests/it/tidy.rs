@@ -15,7 +15,7 @@ const MODULES: &[Module] = &[
     Module { name: "error", may_name: &[], may_use_tokio: false },
     Module { name: "text", may_name: &["error"], may_use_tokio: false },
     Module { name: "tenant", may_name: &["error", "text"], may_use_tokio: false },
-    Module { name: "time", may_name: &["error"], may_use_tokio: true },
+    Module { name: "time", may_name: &["error", "text"], may_use_tokio: true },
     Module { name: "page", may_name: &["error", "tenant", "text", "time"], may_use_tokio: false },
     Module { name: USAGE_DATA, may_name: &["error", "page", "tenant", "text", "time"], may_use_tokio: false },
     Module {
