@@ -10,10 +10,13 @@ mod postgres;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
 use crate::page::Page;
 use crate::time::TimeRange;
 use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
+use crate::quota::{AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window};
+use crate::text::Label;
 use crate::{Error, Result, TenantId};
 
 pub use self::memory::MemoryStore;
@@ -61,9 +64,12 @@ pub enum Appended {
 pub trait Store: Debug + Send + Sync + 'static {
     /// Keeps and counts events; the answer has one entry for each, in the order given. An empty batch is allowed.
     ///
+    /// Settlements of events that are [`New`](Appended::New) are done in the same step: their units stop to be leased in
+    /// the moment in which the event begins to count. Those of other events are left undone.
+    ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `batch` if it is too large; whatever the store meets.
-    async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>>;
+    async fn append(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>>;
 
     /// Folds what appends have left to do later, at most about `steps_max` steps (a step is one tenant's part of one
     /// batch), and says how many it did; zero means that nothing is left. Answers do not change by it, only their cost.
@@ -102,6 +108,71 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `cursor` if it is not of this query; whatever the store
     /// meets.
     async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>>;
+
+    /// Leases units of some limits of one tenant to a holder; the answers are in the order of the request's slices. What is
+    /// granted follows from [`Standing::grant`] alone, so that at every grant used + leased + forfeited ≤ limit. Requests
+    /// of one tenant take turns. With `all_or_none`, nothing is granted unless every need is met.
+    ///
+    /// # Errors
+    /// Whatever the store meets. A request that may have been done is made again as it is: units that were granted and did
+    /// not arrive are found by `known_granted`.
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>>;
+
+    /// Takes units back: for each limit, all units that the holder gave back in that window so far. Told twice, or in the
+    /// wrong order, it counts once.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn give_back(&self, tenant_id: &TenantId, holder: HolderId, returned: &[(LimitKey, u64)]) -> Result<()>;
+
+    /// How some limits of a tenant stand, in the order given. Changes nothing and waits for nobody.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn standing(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        keys: &[LimitKey],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Standing>>;
+
+    /// The tenant's plan and its own limits.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas>;
+
+    /// Puts a tenant on a plan, or takes it off.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()>;
+
+    /// Gives a tenant a limit of its own, in place of one for the same quota and kind of window.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()>;
+
+    /// Takes a tenant's own limit away; says whether there was one.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn remove_override(
+        &self,
+        tenant_id: &TenantId,
+        quota: &Quota,
+        window: Window,
+        now: DateTime<Utc>,
+    ) -> Result<bool>;
+
+    /// The tenants whose plan or limits changed since, by the clocks of those who changed them, with the revision that
+    /// [`tenant_quotas`](Self::tenant_quotas) gives now.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>>;
 }
 
 /// Refuses a batch that is too large; for stores.

@@ -27,6 +27,7 @@ mod month;
 mod period;
 mod range;
 mod span;
+mod tick;
 pub(crate) mod timer;
 mod zone;
 
@@ -36,4 +37,5 @@ pub use self::cycle::{BillingCycle, Every};
 pub use self::instant::{TIME_MAX, TIME_MIN, truncated};
 pub use self::period::{PERIODS_MAX, Period};
 pub use self::range::TimeRange;
+pub(crate) use self::tick::Tick;
 pub use self::zone::Zone;

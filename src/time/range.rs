@@ -34,6 +34,9 @@ pub struct TimeRange {
 }
 
 impl TimeRange {
+    /// All time that the crate knows.
+    pub const ALL: Self = Self { start: super::TIME_MIN, end: super::TIME_MAX };
+
     /// Checks and takes two bounds, each truncated to microseconds.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::quota::Keeper;
 use crate::store::Store;
 use crate::time::timer::Instant;
 use crate::usage::UsageEvent;
@@ -25,6 +26,14 @@ pub(crate) fn spawn(flusher: Flusher, roll_up: RollUp) -> Result<JoinHandle<Vec<
     })?;
     runtime.spawn(roll_up.run());
     Ok(runtime.spawn(flusher.run()))
+}
+
+/// Starts the background task of one enforcer.
+pub(crate) fn spawn_keeper(keeper: Keeper) -> Result<JoinHandle<()>> {
+    let runtime = Handle::try_current().map_err(|error| {
+        Error::new(ErrorKind::Misuse, "an enforcer must be started inside of a tokio runtime").with_source(error)
+    })?;
+    Ok(runtime.spawn(keeper.run()))
 }
 
 /// Rolls up what was appended, at intervals, until the tracker stops.

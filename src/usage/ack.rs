@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
 
+use crate::quota::Settling;
 use crate::store::Appended;
 use crate::usage::tracker::Handle;
 use crate::usage::{EventId, UsageEvent};
@@ -42,12 +43,15 @@ pub struct Ack {
     state: State,
 }
 
+/// An event for which there was no room, and what it used of its tenant's limits.
+type Waiter = (UsageEvent, Option<Settling>);
+
 #[derive(Debug)]
 enum State {
     /// In the buffer, at this place of a segment.
     Accepted { handle: Arc<Handle>, segment: Arc<Completion>, index: usize },
     /// There was no room; it is accepted when there is.
-    Waiting { handle: Arc<Handle>, event: Box<Option<UsageEvent>> },
+    Waiting { handle: Arc<Handle>, event: Box<Option<Waiter>> },
     /// Refused.
     Refused(Error),
 }
@@ -57,8 +61,8 @@ impl Ack {
         Self { id, state: State::Accepted { handle, segment, index } }
     }
 
-    pub(super) fn waiting(handle: Arc<Handle>, event: UsageEvent) -> Self {
-        Self { id: event.id(), state: State::Waiting { handle, event: Box::new(Some(event)) } }
+    pub(super) fn waiting(handle: Arc<Handle>, event: UsageEvent, settling: Option<Settling>) -> Self {
+        Self { id: event.id(), state: State::Waiting { handle, event: Box::new(Some((event, settling))) } }
     }
 
     pub(super) fn refused(id: EventId, error: Error) -> Self {
@@ -88,10 +92,10 @@ impl Ack {
                     let handle = Arc::clone(handle);
                     handle.buffer().hurry();
                     let room = handle.buffer().room().await?;
-                    let Some(event) = event.take() else {
+                    let Some((event, settling)) = event.take() else {
                         return Err(Error::new(ErrorKind::Misuse, "the event was already taken"));
                     };
-                    self.state = match handle.buffer().push(room, event) {
+                    self.state = match handle.buffer().push(room, event, settling) {
                         Ok((segment, index)) => State::Accepted { handle, segment, index },
                         Err(error) => State::Refused(error),
                     };
@@ -106,8 +110,9 @@ impl Ack {
 impl Drop for Ack {
     fn drop(&mut self) {
         if let State::Waiting { handle, event } = &mut self.state
-            && event.take().is_some()
+            && let Some((_, settling)) = event.take()
         {
+            settling.iter().for_each(Settling::undo);
             handle.buffer().count_dropped();
         }
     }

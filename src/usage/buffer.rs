@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use crate::quota::Settling;
 use crate::usage::UsageEvent;
 use crate::usage::ack::Completion;
 use crate::{Error, ErrorKind, Result};
@@ -39,6 +40,8 @@ struct Queue {
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) events: Vec<UsageEvent>,
+    /// What some of the events used of their tenants' limits, by position, ascending.
+    pub(crate) settlings: Vec<(usize, Settling)>,
     pub(crate) completion: Arc<Completion>,
 }
 
@@ -70,9 +73,12 @@ impl Buffer {
         &self,
         room: SemaphorePermit<'_>,
         event: UsageEvent,
+        settling: Option<Settling>,
     ) -> Result<(Arc<Completion>, usize)> {
         let mut queue = self.lock();
         if queue.closed {
+            drop(queue);
+            settling.iter().for_each(Settling::undo);
             return Err(Self::shut_down());
         }
         room.forget();
@@ -80,7 +86,7 @@ impl Buffer {
             queue.segments.back().is_none_or(|last| last.events.len() >= self.segment_events);
         if begins_segment {
             let events = queue.spare.pop().unwrap_or_else(|| Vec::with_capacity(self.segment_events));
-            queue.segments.push_back(Segment { events, completion: Arc::default() });
+            queue.segments.push_back(Segment { events, settlings: Vec::new(), completion: Arc::default() });
         }
         let first = queue.segments.len() == 1;
         let Some(segment) = queue.segments.back_mut() else {
@@ -88,6 +94,7 @@ impl Buffer {
         };
         let index = segment.events.len();
         segment.events.push(event);
+        segment.settlings.extend(settling.map(|settling| (index, settling)));
         let completion = Arc::clone(&segment.completion);
         drop(queue);
         if (first && index == 0) || index + 1 == self.segment_events {

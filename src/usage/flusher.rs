@@ -1,6 +1,7 @@
 //! Writes the buffer to the store, batch by batch, until everything accepted is kept or the time for it is over.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use uuid::Uuid;
 
+use crate::quota::{Settlement, Settling};
 use crate::store::{Appended, Store};
 use crate::time::timer::{Instant, after, is_over};
 use crate::usage::ack::Completion;
@@ -131,7 +133,7 @@ impl Flusher {
         let tally = Arc::clone(&self.tally);
         let append_timeout = self.append_timeout;
         async move {
-            let results = write(&*store, &tally, append_timeout, &segment.events).await;
+            let results = write(&*store, &tally, append_timeout, &segment).await;
             segment.completion.resolve(results);
             segment
         }
@@ -162,12 +164,12 @@ async fn write(
     store: &dyn Store,
     tally: &Tally,
     append_timeout: Duration,
-    events: &[UsageEvent],
+    segment: &Segment,
 ) -> Vec<Result<Appended>> {
-    let mut results: Vec<Result<Appended>> = Vec::with_capacity(events.len());
-    let mut parts = vec![events];
+    let mut results: Vec<Result<Appended>> = Vec::with_capacity(segment.events.len());
+    let mut parts = vec![0..segment.events.len()];
     while let Some(part) = parts.pop() {
-        match append_until_decided(store, tally, append_timeout, part).await {
+        match append_until_decided(store, tally, append_timeout, segment, part.clone()).await {
             Ok(appended) => {
                 for outcome in &appended {
                     tally.count(*outcome);
@@ -175,15 +177,15 @@ async fn write(
                 results.extend(appended.into_iter().map(Ok));
             }
             Err(error) if part.len() <= 1 => {
-                for event in part {
+                for event in &segment.events[part.clone()] {
                     tally.reject(event, &error);
                 }
-                results.extend(part.iter().map(|_| Err(error.clone())));
+                results.extend(part.map(|_| Err(error.clone())));
             }
             Err(_) => {
-                let (left, right) = part.split_at(part.len() / 2);
-                parts.push(right);
-                parts.push(left);
+                let middle = part.start + part.len() / 2;
+                parts.push(middle..part.end);
+                parts.push(part.start..middle);
             }
         }
     }
@@ -195,13 +197,18 @@ async fn append_until_decided(
     store: &dyn Store,
     tally: &Tally,
     append_timeout: Duration,
-    events: &[UsageEvent],
+    segment: &Segment,
+    part: Range<usize>,
 ) -> Result<Vec<Appended>> {
+    let events = &segment.events[part.clone()];
+    let settlements = segment.settlements(&part);
     let mut backoff = BACKOFF_MIN;
     loop {
-        let error = match append_once(store, append_timeout, events).await {
+        let first_attempt = backoff == BACKOFF_MIN;
+        let error = match append_once(store, append_timeout, events, &settlements).await {
             Ok(appended) if appended.len() == events.len() => {
                 tally.set_last_error(None);
+                segment.settle(&part, &appended, first_attempt);
                 return Ok(appended);
             }
             Ok(_) => Error::new(
@@ -225,13 +232,43 @@ async fn append_once(
     store: &dyn Store,
     append_timeout: Duration,
     events: &[UsageEvent],
+    settlements: &[Settlement],
 ) -> Result<Vec<Appended>> {
-    let append = AssertUnwindSafe(store.append(events)).catch_unwind();
+    let append = AssertUnwindSafe(store.append(events, settlements)).catch_unwind();
     match timeout(append_timeout, append).await {
         Ok(Ok(result)) => result,
         Ok(Err(_panic)) => Err(Error::new(ErrorKind::Store, "the store panicked while it appended")),
         Err(_) => {
             Err(Error::new(ErrorKind::Unavailable, format!("the store did not answer in {append_timeout:?}")))
+        }
+    }
+}
+
+impl Segment {
+    fn settlings_of(&self, part: &Range<usize>) -> &[(usize, Settling)] {
+        let from = self.settlings.partition_point(|(position, _)| *position < part.start);
+        let to = self.settlings.partition_point(|(position, _)| *position < part.end);
+        &self.settlings[from..to]
+    }
+
+    /// The settlements of a part of the segment; positions count from the part's start.
+    fn settlements(&self, part: &Range<usize>) -> Vec<Settlement> {
+        let settlements = self.settlings_of(part).iter().flat_map(|(position, settling)| {
+            let (event, holder) = (position - part.start, settling.holder());
+            settling.settled().map(move |(key, amount)| Settlement { event, holder, key, amount })
+        });
+        settlements.collect()
+    }
+
+    /// Tells the limits what became of a part. Units of an event that did not come to count go back, unless an earlier
+    /// attempt may have written both: then they stay used.
+    fn settle(&self, part: &Range<usize>, appended: &[Appended], first_attempt: bool) {
+        for (position, settling) in self.settlings_of(part) {
+            match appended.get(position - part.start) {
+                Some(Appended::New) => settling.recorded(),
+                Some(_) if first_attempt => settling.undo(),
+                _ => settling.recorded(),
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::Result;
+use crate::quota::{Hold, Quota};
 use crate::text::Label;
 use crate::usage::tracker::Handle;
 use crate::usage::{
@@ -44,11 +45,12 @@ pub struct Operation {
     event: Option<UsageEvent>,
     started: Duration,
     estimate: Option<TokenUsage>,
+    hold: Option<Hold>,
 }
 
 impl Operation {
     pub(super) fn start(handle: Arc<Handle>, event: UsageEvent, started: Duration) -> Self {
-        Self { handle, event: Some(event), started, estimate: None }
+        Self { handle, event: Some(event), started, estimate: None, hold: None }
     }
 
     /// The id that the event will have.
@@ -116,6 +118,13 @@ impl Operation {
         self
     }
 
+    /// Units that were admitted for it, settled by the record: what it did not use goes back, what it used beyond them is
+    /// booked.
+    pub fn hold(mut self, hold: impl Into<Option<Hold>>) -> Self {
+        self.hold = hold.into();
+        self
+    }
+
     /// It did its work and used this.
     pub fn record_success(self, actual: impl Into<Actual>) -> Ack {
         self.record(Outcome::Success, actual.into(), None)
@@ -153,7 +162,7 @@ impl Operation {
     }
 
     fn finish(
-        &self,
+        &mut self,
         mut event: UsageEvent,
         outcome: Outcome,
         actual: Actual,
@@ -173,7 +182,13 @@ impl Operation {
         if actual.provider.is_some() {
             event.provider = actual.provider;
         }
-        Handle::record(&self.handle, event)
+        Handle::record(&self.handle, event, self.hold.take())
+    }
+
+    /// The tokens that are held for it, as the estimate that the admission was asked for.
+    fn held_tokens(&self) -> TokenUsage {
+        let held = self.hold.as_ref().map_or(0, |hold| hold.amount_of(&Quota::Tokens));
+        TokenUsage::total_only(held).unwrap_or_default().into_estimated()
     }
 
     fn set_label(
@@ -201,7 +216,8 @@ impl Operation {
 impl Drop for Operation {
     fn drop(&mut self) {
         if let Some(event) = self.event.take() {
-            let actual = Actual { tokens: self.estimate.unwrap_or_default(), ..Actual::default() };
+            let tokens = self.estimate.unwrap_or_else(|| self.held_tokens());
+            let actual = Actual { tokens, ..Actual::default() };
             drop(self.finish(event, Outcome::Abandoned, actual, None));
         }
     }

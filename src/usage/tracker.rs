@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::page::Page;
+use crate::quota::{Hold, QuotaEnforcer, Settling};
 use crate::store::{APPEND_EVENTS_MAX, Store};
 use crate::time::timer::{Instant, after};
 use crate::time::{Clock, Period, SystemClock, TimeRange, Zone};
@@ -71,6 +72,7 @@ impl UsageTracker {
             flush: FlushPolicy::default(),
             buffer_events_max: 100_000,
             overflow: Overflow::default(),
+            quotas: None,
             append_timeout: Duration::from_secs(30),
             roll_up_interval: Duration::from_secs(1),
         }
@@ -86,7 +88,7 @@ impl UsageTracker {
 
     /// Records an event that was made elsewhere, for example one that is imported or comes from a queue.
     pub fn record(&self, event: UsageEvent) -> Ack {
-        Handle::record(&self.handle, event)
+        Handle::record(&self.handle, event, None)
     }
 
     /// What the tenant used today, in the tracker's zone: every acknowledged event, also of this instant.
@@ -232,6 +234,7 @@ pub(crate) struct Handle {
     clock: Arc<dyn Clock>,
     zone: Zone,
     overflow: Overflow,
+    quotas: Option<QuotaEnforcer>,
     buffer: Arc<Buffer>,
     tally: Arc<Tally>,
     stop: watch::Sender<Option<Instant>>,
@@ -248,16 +251,25 @@ impl Handle {
     }
 
     /// Puts an event into the buffer. Never waits.
-    pub(super) fn record(handle: &Arc<Self>, event: UsageEvent) -> Ack {
+    pub(super) fn record(handle: &Arc<Self>, event: UsageEvent, hold: Option<Hold>) -> Ack {
         let id = event.id();
+        let settling = match hold {
+            Some(hold) => Some(hold.settle(&event)),
+            None => handle.quotas.as_ref().and_then(|quotas| quotas.settle_without_hold(&event)),
+        };
+        let undo = |settling: Option<Settling>| settling.iter().for_each(Settling::undo);
         match handle.buffer.try_room() {
-            Some(room) => match handle.buffer.push(room, event) {
+            Some(room) => match handle.buffer.push(room, event, settling) {
                 Ok((segment, index)) => Ack::accepted(id, Arc::clone(handle), segment, index),
                 Err(error) => Ack::refused(id, error),
             },
-            None if handle.buffer.is_closed() => Ack::refused(id, Buffer::shut_down()),
-            None if handle.overflow == Overflow::Wait => Ack::waiting(Arc::clone(handle), event),
+            None if handle.buffer.is_closed() => {
+                undo(settling);
+                Ack::refused(id, Buffer::shut_down())
+            }
+            None if handle.overflow == Overflow::Wait => Ack::waiting(Arc::clone(handle), event, settling),
             None => {
+                undo(settling);
                 handle.buffer.count_dropped();
                 Ack::refused(id, Error::new(ErrorKind::BufferFull, "the usage buffer is full"))
             }
@@ -353,6 +365,7 @@ pub struct UsageTrackerBuilder {
     flush: FlushPolicy,
     buffer_events_max: u32,
     overflow: Overflow,
+    quotas: Option<QuotaEnforcer>,
     append_timeout: Duration,
     roll_up_interval: Duration,
 }
@@ -385,6 +398,13 @@ impl UsageTrackerBuilder {
     /// What happens to an event that finds the buffer full.
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
+        self
+    }
+
+    /// The enforcer of the same store, so that what is recorded without a hold also counts against the units at hand at
+    /// once. (In the store it counts in any case.)
+    pub fn quotas(mut self, quotas: &QuotaEnforcer) -> Self {
+        self.quotas = Some(quotas.clone());
         self
     }
 
@@ -434,6 +454,7 @@ impl UsageTrackerBuilder {
             clock: self.clock,
             zone: self.zone,
             overflow: self.overflow,
+            quotas: self.quotas,
             buffer,
             tally,
             stop,

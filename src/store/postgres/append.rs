@@ -90,7 +90,7 @@ pub(super) async fn copy_journal(
     Ok(())
 }
 
-async fn copy_in(
+pub(super) async fn copy_in(
     transaction: &Transaction<'_>,
     statement: &str,
     types: &[Type],

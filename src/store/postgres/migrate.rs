@@ -15,8 +15,10 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "usage", sql: include_str!("migrations/0001_usage.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "usage", sql: include_str!("migrations/0001_usage.sql") },
+    Migration { version: 2, name: "quota", sql: include_str!("migrations/0002_quota.sql") },
+];
 
 /// What [`PostgresStore::migrate`](super::PostgresStore::migrate) did.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -6,6 +6,7 @@ mod error;
 mod lent;
 mod migrate;
 mod query;
+mod quota;
 mod rows;
 mod sql;
 
@@ -16,10 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres::types::Type;
-use tokio_postgres::{Config, NoTls, Transaction};
+use tokio_postgres::{Config, IsolationLevel, NoTls, Transaction};
 
 pub use self::migrate::Migrated;
 
@@ -27,7 +28,11 @@ use self::append::Failed;
 use self::error::{from_pool, from_postgres, is_partition_missing, is_unique_violation};
 use self::lent::Lent;
 use crate::page::Page;
+use crate::quota::{
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+};
 use crate::store::{Appended, Store, check_batch, check_periods, check_range};
+use crate::text::Label;
 use crate::time::TimeRange;
 use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
 use crate::{Error, ErrorKind, Result, TenantId};
@@ -208,22 +213,26 @@ impl PostgresStore {
     }
 
     async fn begin<'a>(&self, client: &'a mut Client) -> Result<deadpool_postgres::Transaction<'a>> {
-        let transaction = client.transaction().await.map_err(from_postgres)?;
+        // Leasing relies on it: a statement has to see what was committed while it waited for a lock.
+        let isolation = IsolationLevel::ReadCommitted;
+        let transaction = client.build_transaction().isolation_level(isolation).start().await.map_err(from_postgres)?;
         let milliseconds = self.timeout.as_millis().to_string();
         transaction.query_typed(sql::BEGIN, &[(&milliseconds, Type::TEXT)]).await.map_err(from_postgres)?;
         Ok(transaction)
     }
 
-    async fn append_once(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
+    async fn append_once(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>> {
         self.ensure_partitions(batch).await?;
         let mut lent = self.lend().await?;
         if careful::all_distinct(batch) {
             let transaction = self.begin(lent.client()?).await?;
             match append::append_new(&transaction, batch).await {
                 Ok(()) => {
+                    let appended = vec![Appended::New; batch.len()];
+                    settle(&transaction, batch, &appended, settlements).await?;
                     transaction.commit().await.map_err(from_postgres)?;
                     lent.give_back();
-                    return Ok(vec![Appended::New; batch.len()]);
+                    return Ok(appended);
                 }
                 Err(failed) => {
                     transaction.rollback().await.map_err(from_postgres)?;
@@ -233,6 +242,7 @@ impl PostgresStore {
         }
         let transaction = self.begin(lent.client()?).await?;
         let appended = careful::append_careful(&transaction, batch).await?;
+        settle(&transaction, batch, &appended, settlements).await?;
         transaction.commit().await.map_err(from_postgres)?;
         lent.give_back();
         Ok(appended)
@@ -252,6 +262,16 @@ impl PostgresStore {
     }
 }
 
+async fn settle(
+    transaction: &Transaction<'_>,
+    batch: &[UsageEvent],
+    appended: &[Appended],
+    settlements: &[Settlement],
+) -> Result<()> {
+    let batch_id = uuid::Uuid::new_v4();
+    quota::copy_settlements(transaction, batch, appended, settlements, batch_id).await.map_err(Failed::into_error)
+}
+
 /// Shows the pool's state and no secrets.
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -264,12 +284,12 @@ impl fmt::Debug for PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
+    async fn append(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>> {
         check_batch(batch)?;
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        self.timed(self.append_once(batch)).await
+        self.timed(self.append_once(batch, settlements)).await
     }
 
     async fn roll_up(&self, steps_max: u32) -> Result<u64> {
@@ -295,7 +315,7 @@ impl Store for PostgresStore {
         check_periods(periods)?;
         self.timed(async {
             let mut lent = self.lend().await?;
-            let answer = query::usage(lent.client()?, tenant_id, periods).await?;
+            let answer = query::usage(&***lent.client()?, tenant_id, periods).await?;
             lent.give_back();
             Ok(answer)
         })
@@ -306,7 +326,7 @@ impl Store for PostgresStore {
         check_range(query.range)?;
         self.timed(async {
             let mut lent = self.lend().await?;
-            let answer = query::top_consumers(lent.client()?, query).await?;
+            let answer = query::top_consumers(&***lent.client()?, query).await?;
             lent.give_back();
             Ok(answer)
         })
@@ -317,7 +337,7 @@ impl Store for PostgresStore {
         check_range(range)?;
         self.timed(async {
             let mut lent = self.lend().await?;
-            let answer = query::summary(lent.client()?, range).await?;
+            let answer = query::summary(&***lent.client()?, range).await?;
             lent.give_back();
             Ok(answer)
         })
@@ -327,7 +347,105 @@ impl Store for PostgresStore {
     async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
         self.timed(async {
             let mut lent = self.lend().await?;
-            let answer = query::events(lent.client()?, query).await?;
+            let answer = query::events(&***lent.client()?, query).await?;
+            lent.give_back();
+            Ok(answer)
+        })
+        .await
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>> {
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            let transaction = self.begin(lent.client()?).await?;
+            let answer = quota::acquire(&transaction, request).await?;
+            transaction.commit().await.map_err(from_postgres)?;
+            lent.give_back();
+            Ok(answer)
+        })
+        .await
+    }
+
+    async fn give_back(&self, tenant_id: &TenantId, holder: HolderId, returned: &[(LimitKey, u64)]) -> Result<()> {
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            let answer = quota::give_back(&***lent.client()?, tenant_id, holder, returned).await?;
+            lent.give_back();
+            Ok(answer)
+        })
+        .await
+    }
+
+    async fn standing(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        keys: &[LimitKey],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Standing>> {
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            let answer = quota::read_standings(&***lent.client()?, tenant_id, holder, keys, now, false).await?;
+            lent.give_back();
+            Ok(answer)
+        })
+        .await
+    }
+
+    async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            let answer = quota::tenant_quotas(&***lent.client()?, tenant_id).await?;
+            lent.give_back();
+            Ok(answer)
+        })
+        .await
+    }
+
+    async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            let answer = quota::set_plan(&***lent.client()?, tenant_id, plan, now).await?;
+            lent.give_back();
+            Ok(answer)
+        })
+        .await
+    }
+
+    async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()> {
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            let transaction = self.begin(lent.client()?).await?;
+            let answer = quota::put_override(&transaction, tenant_id, own, now).await?;
+            transaction.commit().await.map_err(from_postgres)?;
+            lent.give_back();
+            Ok(answer)
+        })
+        .await
+    }
+
+    async fn remove_override(
+        &self,
+        tenant_id: &TenantId,
+        quota: &Quota,
+        window: Window,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            let transaction = self.begin(lent.client()?).await?;
+            let answer = quota::remove_override(&transaction, tenant_id, quota, window, now).await?;
+            transaction.commit().await.map_err(from_postgres)?;
+            lent.give_back();
+            Ok(answer)
+        })
+        .await
+    }
+
+    async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            let answer = quota::changes(&***lent.client()?, since).await?;
             lent.give_back();
             Ok(answer)
         })

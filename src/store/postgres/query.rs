@@ -1,8 +1,8 @@
 //! Reading usage: roll-ups and what is not yet rolled up, in one snapshot a question.
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Client;
 use rust_decimal::Decimal;
+use tokio_postgres::GenericClient;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
@@ -59,7 +59,7 @@ impl Tiles {
 }
 
 pub(super) async fn usage(
-    client: &Client,
+    client: &impl GenericClient,
     tenant_id: &TenantId,
     periods: &[TimeRange],
 ) -> Result<Vec<UsageMetrics>> {
@@ -84,7 +84,7 @@ pub(super) async fn usage(
     Ok(usage)
 }
 
-pub(super) async fn top_consumers(client: &Client, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
+pub(super) async fn top_consumers(client: &impl GenericClient, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
     let tiles = Tiles::of(&[query.range])?;
     let (start, end, limit) = (query.range.start(), query.range.end(), i64::from(query.limit));
     let rest: [Parameter<'_>; 3] =
@@ -110,7 +110,7 @@ pub(super) async fn top_consumers(client: &Client, query: &TopConsumersQuery) ->
     rows.iter().map(consumer).collect()
 }
 
-pub(super) async fn summary(client: &Client, range: TimeRange) -> Result<UsageSummary> {
+pub(super) async fn summary(client: &impl GenericClient, range: TimeRange) -> Result<UsageSummary> {
     let tiles = Tiles::of(&[range])?;
     let exceeded_max = i64::try_from(SUMMARY_EXCEEDED_MAX).unwrap_or(i64::MAX);
     let (start, end) = (range.start(), range.end());
@@ -136,7 +136,7 @@ pub(super) async fn summary(client: &Client, range: TimeRange) -> Result<UsageSu
     })
 }
 
-pub(super) async fn events(client: &Client, query: &EventQuery) -> Result<Page<UsageEvent>> {
+pub(super) async fn events(client: &impl GenericClient, query: &EventQuery) -> Result<Page<UsageEvent>> {
     let fingerprint = query.fingerprint();
     let before =
         query.after.as_ref().map(|cursor| cursor.position(fingerprint)).transpose()?.map(Uuid::from_bytes);

@@ -378,7 +378,7 @@ fn amounts_to_json<'a>(amounts: impl Iterator<Item = (&'a str, Decimal)>) -> Opt
     (!map.is_empty()).then_some(Value::Object(map))
 }
 
-fn amounts_from_json(json: Option<Value>) -> Result<BTreeMap<String, Decimal>> {
+pub(super) fn amounts_from_json(json: Option<Value>) -> Result<BTreeMap<String, Decimal>> {
     let Some(json) = json else {
         return Ok(BTreeMap::new());
     };

@@ -1,4 +1,6 @@
-//! Usage kept in this process, for tests, examples and single-process tools.
+//! Usage and quotas kept in this process, for tests, examples and single-process tools.
+
+mod ledger;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -10,8 +12,12 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use self::ledger::Ledger;
 use crate::page::{Cursor, Page};
 use crate::store::{Appended, Store, check_batch, check_periods, check_range};
+use crate::quota::{
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+};
 use crate::text::Label;
 use crate::time::{TimeRange, bucket_start};
 use crate::usage::{
@@ -41,6 +47,7 @@ struct Tenant {
     events: BTreeMap<EventId, UsageEvent>,
     keys: HashMap<Label, EventId>,
     quarter_hours: BTreeMap<DateTime<Utc>, UsageMetrics>,
+    ledger: Ledger,
 }
 
 impl MemoryStore {
@@ -62,12 +69,18 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
+    async fn append(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>> {
         check_batch(batch)?;
         let mut tenants = self.write();
         let mut append =
             |event: &UsageEvent| tenants.entry(event.tenant_id.clone()).or_default().append(event);
-        Ok(batch.iter().map(&mut append).collect())
+        let appended: Vec<Appended> = batch.iter().map(&mut append).collect();
+        for settlement in settlements.iter().filter(|settlement| appended.get(settlement.event) == Some(&Appended::New)) {
+            if let Some(tenant) = batch.get(settlement.event).and_then(|event| tenants.get_mut(&event.tenant_id)) {
+                tenant.ledger.settle(settlement);
+            }
+        }
+        Ok(appended)
     }
 
     async fn roll_up(&self, _steps_max: u32) -> Result<u64> {
@@ -142,6 +155,65 @@ impl Store for MemoryStore {
         let next = last.map(|event| Cursor::new(event.id().as_uuid().into_bytes(), query.fingerprint()));
         Ok(Page { items, next })
     }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>> {
+        let mut tenants = self.write();
+        let tenant = tenants.entry(request.tenant_id.clone()).or_default();
+        let used: Vec<u64> = request.slices.iter().map(|slice| tenant.used(&slice.key)).collect();
+        Ok(tenant.ledger.acquire(request, &used))
+    }
+
+    async fn give_back(&self, tenant_id: &TenantId, holder: HolderId, returned: &[(LimitKey, u64)]) -> Result<()> {
+        if let Some(tenant) = self.write().get_mut(tenant_id) {
+            tenant.ledger.give_back(holder, returned);
+        }
+        Ok(())
+    }
+
+    async fn standing(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        keys: &[LimitKey],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Standing>> {
+        let tenants = self.read();
+        let Some(tenant) = tenants.get(tenant_id) else {
+            return Ok(vec![Standing::default(); keys.len()]);
+        };
+        Ok(keys.iter().map(|key| tenant.ledger.standing(key, holder, now, false, tenant.used(key))).collect())
+    }
+
+    async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
+        Ok(self.read().get(tenant_id).map(|tenant| tenant.ledger.quotas()).unwrap_or_default())
+    }
+
+    async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
+        self.write().entry(tenant_id.clone()).or_default().ledger.set_plan(plan, now);
+        Ok(())
+    }
+
+    async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()> {
+        self.write().entry(tenant_id.clone()).or_default().ledger.put_override(own, now);
+        Ok(())
+    }
+
+    async fn remove_override(
+        &self,
+        tenant_id: &TenantId,
+        quota: &Quota,
+        window: Window,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        Ok(self.write().get_mut(tenant_id).is_some_and(|tenant| tenant.ledger.remove_override(quota, window, now)))
+    }
+
+    async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
+        let changed = |(tenant_id, tenant): (&TenantId, &Tenant)| {
+            Some((tenant_id.clone(), tenant.ledger.changed_since(since)?))
+        };
+        Ok(self.read().iter().filter_map(changed).collect())
+    }
 }
 
 fn position(cursor: &Cursor, query: &EventQuery) -> Result<EventId> {
@@ -177,5 +249,16 @@ impl Tenant {
             .range(range.start()..range.end())
             .for_each(|(_, quarter_hour)| metrics.merge(quarter_hour));
         metrics
+    }
+
+    /// What counts against a limit: from the quarter hours, or for a shorter window from the events themselves.
+    fn used(&self, key: &LimitKey) -> u64 {
+        if check_range(key.range).is_ok() {
+            return key.quota.used_in(&self.usage(key.range));
+        }
+        let first = EventId::lower_bound(key.range.start());
+        let later = self.events.values().rev().take_while(|event| event.id().as_uuid() >= first);
+        let inside = later.filter(|event| key.range.contains(event.occurred_at()));
+        inside.fold(0, |sum, event| sum.saturating_add(key.quota.used_by(event)))
     }
 }

@@ -1,0 +1,309 @@
+//! The face of quotas.
+
+use std::fmt::Debug;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::quota::cell::Cell;
+use crate::quota::core::{Core, Settings, check_amounts, explain};
+use crate::quota::decision::{Decision, LimitView, Verdict};
+use crate::quota::hold::Settling;
+use crate::quota::keeper::Keeper;
+use crate::quota::{Catalogue, Override, Quota, Window};
+use crate::store::Store;
+use crate::text::Label;
+use crate::time::{Clock, SystemClock, Tick, Zone};
+use crate::usage::UsageEvent;
+use crate::{Error, ErrorKind, Result, TenantId, upkeep};
+
+/// Admits operations within their tenant's limits: at the speed of memory from slices of the limits, and never past a hard
+/// limit, whatever number of processes. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct QuotaEnforcer {
+    core: Arc<Core>,
+    keeping: Arc<Keeping>,
+}
+
+/// Ends the background task when the last clone goes.
+#[derive(Debug)]
+struct Keeping {
+    stop: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Settings of a [`QuotaEnforcer`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct QuotaEnforcerBuilder {
+    store: Arc<dyn Store>,
+    catalogue: Catalogue,
+    clock: Arc<dyn Clock>,
+    zone: Zone,
+    tick: Option<Duration>,
+    settings: Settings,
+}
+
+impl QuotaEnforcer {
+    /// An enforcer with the default settings.
+    ///
+    /// # Errors
+    /// [`Misuse`](ErrorKind::Misuse) outside of a tokio runtime.
+    pub fn start(store: impl Store, catalogue: Catalogue) -> Result<Self> {
+        Self::builder(store, catalogue).start()
+    }
+
+    /// An enforcer with other settings.
+    pub fn builder(store: impl Store, catalogue: Catalogue) -> QuotaEnforcerBuilder {
+        QuotaEnforcerBuilder {
+            store: Arc::new(store),
+            catalogue,
+            clock: Arc::new(SystemClock),
+            zone: Zone::UTC,
+            tick: Some(Duration::from_millis(5)),
+            settings: Settings {
+                slices: true,
+                reclaim: false,
+                slice_ttl: Duration::from_secs(30),
+                store_timeout: Duration::from_secs(5),
+            },
+        }
+    }
+
+    /// Asks for an amount of one quota.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) on `amount` if it is zero, on `quota` if no limit of the tenant names it;
+    /// [`Unavailable`](ErrorKind::Unavailable) if the tenant's limits cannot be read. A refusal is no error.
+    ///
+    /// # Cancel safety
+    /// Dropped at any point it holds nothing: units on their way are found again by the next request.
+    pub async fn enforce(&self, tenant_id: &TenantId, quota: &Quota, amount: u64) -> Result<Decision> {
+        self.enforce_multiple(tenant_id, &[(quota.clone(), amount)]).await
+    }
+
+    /// Asks for amounts of several quotas: all or nothing.
+    ///
+    /// # Errors
+    /// As [`enforce`](Self::enforce); on `quotas` if one is named twice or none is.
+    ///
+    /// # Cancel safety
+    /// As [`enforce`](Self::enforce).
+    pub async fn enforce_multiple(&self, tenant_id: &TenantId, amounts: &[(Quota, u64)]) -> Result<Decision> {
+        let cell = self.core.cell(tenant_id).await?;
+        self.core.decide(&cell, amounts).await
+    }
+
+    /// Whether an amount could be admitted now. Takes nothing.
+    ///
+    /// # Errors
+    /// As [`enforce`](Self::enforce); [`Unavailable`](ErrorKind::Unavailable) if the store cannot be reached.
+    pub async fn check(&self, tenant_id: &TenantId, quota: &Quota, amount: u64) -> Result<Decision> {
+        let cell = self.core.cell(tenant_id).await?;
+        let amounts = [(quota.clone(), amount)];
+        check_amounts(&cell, &amounts)?;
+        self.core.look(&cell).await?;
+        let short = cell.slots_of(quota).find(|(_, slot)| {
+            LimitView::of(slot).remaining.is_some_and(|remaining| remaining < amount)
+        });
+        let verdict = if short.is_some() { Verdict::Refused } else { Verdict::Allowed };
+        Ok(explain(&cell, &amounts, None, verdict, short.map(|(index, _)| index), &[]))
+    }
+
+    /// How all limits of a tenant stand.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if the store cannot be reached.
+    pub async fn quota_status(&self, tenant_id: &TenantId) -> Result<QuotaStatus> {
+        let cell = self.core.cell(tenant_id).await?;
+        self.core.look(&cell).await?;
+        let limits: Vec<LimitView> = cell.slots.iter().map(LimitView::of).collect();
+        let any_exceeded = limits.iter().any(LimitView::is_exceeded);
+        Ok(QuotaStatus { plan: cell.plan.clone(), limits, any_exceeded })
+    }
+
+    /// A handle for a hot path: asks without looking the tenant up.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if the tenant's limits cannot be read.
+    pub async fn tenant(&self, tenant_id: &TenantId) -> Result<TenantHandle> {
+        Ok(TenantHandle { core: Arc::clone(&self.core), cell: self.core.cell(tenant_id).await? })
+    }
+
+    /// Gives a tenant a limit of its own in place of its plan's. Other processes follow within a second.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn set_custom_quota(&self, tenant_id: &TenantId, own: &Override) -> Result<()> {
+        own.as_limit()?;
+        self.core.store.put_override(tenant_id, own, self.core.clock.now()).await?;
+        self.core.forget(tenant_id);
+        Ok(())
+    }
+
+    /// Takes a tenant's own limit away; says whether there was one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn remove_custom_quota(&self, tenant_id: &TenantId, quota: &Quota, window: Window) -> Result<bool> {
+        let removed = self.core.store.remove_override(tenant_id, quota, window, self.core.clock.now()).await?;
+        self.core.forget(tenant_id);
+        Ok(removed)
+    }
+
+    /// A tenant's own limits, expired ones included.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn custom_quotas(&self, tenant_id: &TenantId) -> Result<Vec<Override>> {
+        Ok(self.core.store.tenant_quotas(tenant_id).await?.overrides)
+    }
+
+    /// Puts a tenant on a plan of the catalogue, or back on the default one.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) on `plan` if the catalogue has none of this name; the store's.
+    pub async fn assign_plan(&self, tenant_id: &TenantId, plan: Option<&str>) -> Result<()> {
+        let name = plan.map(|name| self.core.catalogue.plan(name)).transpose()?.map(|plan| plan.name().clone());
+        self.core.store.set_plan(tenant_id, name.as_ref(), self.core.clock.now()).await?;
+        self.core.forget(tenant_id);
+        Ok(())
+    }
+
+    /// Calls of the store for units so far.
+    pub fn round_trips(&self) -> u64 {
+        self.core.round_trips.load(Ordering::Relaxed)
+    }
+
+    /// Operations that were allowed because the store could not be reached and the limit said so.
+    pub fn allowed_unchecked(&self) -> u64 {
+        self.core.allowed_unchecked.load(Ordering::Relaxed)
+    }
+
+    /// Admits nothing more and gives all units at hand back to the store, within a time. Shut the tracker down first:
+    /// units that its events settle are not at hand.
+    ///
+    /// # Errors
+    /// [`ShutDown`](ErrorKind::ShutDown) if it was called before; [`Unavailable`](ErrorKind::Unavailable) if units could
+    /// not be given back: they count as forfeited until their windows end.
+    pub async fn shutdown(&self, limit: Duration) -> Result<()> {
+        let task = self.keeping.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = task.ok_or_else(|| Error::new(ErrorKind::ShutDown, "the enforcer is already shut down"))?;
+        self.keeping.stop.send_replace(true);
+        let overdue = |_| Error::new(ErrorKind::Unavailable, "the enforcer's task did not end in time");
+        let ended = tokio::time::timeout(limit, task).await.map_err(overdue)?;
+        ended.map_err(|error| Error::new(ErrorKind::Misuse, "the enforcer's task failed").with_source(error))?;
+        self.core.close();
+        self.core.give_all_back().await
+    }
+
+    /// Settles an event that no units were held for.
+    pub(crate) fn settle_without_hold(&self, event: &UsageEvent) -> Option<Settling> {
+        let cell = self.core.cell_at_hand(&event.tenant_id)?;
+        Some(Settling::of(cell, &[], event))
+    }
+}
+
+impl QuotaEnforcerBuilder {
+    /// The clock that windows are found by; the system's by default.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The zone whose days and months the windows mean; UTC by default.
+    pub fn zone(mut self, zone: Zone) -> Self {
+        self.zone = zone;
+        self
+    }
+
+    /// How old the hot path's idea of the time may be; 5 milliseconds by default. `None` reads the clock each time, which
+    /// costs more than all the rest.
+    pub fn tick(mut self, tick: Option<Duration>) -> Self {
+        self.tick = tick;
+        self
+    }
+
+    /// Keeps no units at hand: each request goes to the store. Requests of one tenant that meet share a call.
+    pub fn direct(mut self) -> Self {
+        self.settings.slices = false;
+        self
+    }
+
+    /// Sells units again whose process no longer answers. They may have been spent by events that were lost with it, so a
+    /// limit can be passed by these; the default is to count them as used until the window ends.
+    pub fn reclaim(mut self) -> Self {
+        self.settings.reclaim = true;
+        self
+    }
+
+    /// How long a process answers for its slices without a sign of life; 30 seconds by default.
+    pub fn slice_ttl(mut self, ttl: Duration) -> Self {
+        self.settings.slice_ttl = ttl;
+        self
+    }
+
+    /// How long the store may take before the limits' [`WhenUnavailable`](crate::quota::WhenUnavailable) decides; 5
+    /// seconds by default.
+    pub fn store_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.store_timeout = timeout;
+        self
+    }
+
+    /// Starts the enforcer's background task on the current runtime.
+    ///
+    /// # Errors
+    /// [`Misuse`](ErrorKind::Misuse) outside of a tokio runtime.
+    pub fn start(self) -> Result<QuotaEnforcer> {
+        let tick = self.tick.map_or(Tick::Read, |_| Tick::noted(&*self.clock));
+        let core = Arc::new(Core::new(self.store, self.catalogue, self.clock, tick, self.zone, self.settings));
+        let (stop, stopped) = watch::channel(false);
+        let task = upkeep::spawn_keeper(Keeper::new(&core, self.tick, stopped))?;
+        let keeping = Keeping { stop, task: Mutex::new(Some(task)) };
+        Ok(QuotaEnforcer { core, keeping: Arc::new(keeping) })
+    }
+}
+
+/// A tenant's limits at hand. After the limits change it still works, by looking the tenant up each time; take a new one
+/// now and then.
+#[derive(Clone, Debug)]
+pub struct TenantHandle {
+    core: Arc<Core>,
+    cell: Arc<Cell>,
+}
+
+impl TenantHandle {
+    /// As [`QuotaEnforcer::enforce_multiple`].
+    ///
+    /// # Errors
+    /// As [`QuotaEnforcer::enforce_multiple`].
+    pub async fn enforce(&self, amounts: &[(Quota, u64)]) -> Result<Decision> {
+        if self.cell.is_retired() {
+            let cell = self.core.cell(&self.cell.tenant_id).await?;
+            return self.core.decide(&cell, amounts).await;
+        }
+        self.core.decide(&self.cell, amounts).await
+    }
+
+    /// Admits from the units at hand, without I/O and without waiting; `None` if they do not suffice, then ask
+    /// [`enforce`](Self::enforce).
+    pub fn try_enforce(&self, amounts: &[(Quota, u64)]) -> Option<Decision> {
+        self.core.decide_at_hand(&self.cell, amounts)
+    }
+}
+
+/// How all limits of a tenant stand.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct QuotaStatus {
+    /// The tenant's plan.
+    pub plan: Label,
+    /// Its limits.
+    pub limits: Vec<LimitView>,
+    /// Whether one of them is used up.
+    pub any_exceeded: bool,
+}

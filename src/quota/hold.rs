@@ -1,0 +1,148 @@
+//! Units taken for one operation.
+
+use std::fmt;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::quota::allowance::Epoch;
+use crate::quota::cell::Cell;
+use crate::quota::{HolderId, LimitKey, Quota};
+use crate::usage::UsageEvent;
+
+/// Units taken from one slot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Take {
+    pub(crate) slot: usize,
+    pub(crate) epoch: Epoch,
+    pub(crate) amount: u64,
+}
+
+pub(crate) type Takes = SmallVec<[Take; 4]>;
+
+/// Units taken for one operation. Given to it ([`Operation::hold`](crate::Operation::hold)) they are settled by the
+/// record: what was not used goes back, what was used beyond them is booked. Dropped, they go back.
+#[must_use = "dropped, the units go back"]
+pub struct Hold {
+    cell: Arc<Cell>,
+    takes: Takes,
+}
+
+impl Hold {
+    pub(super) fn new(cell: Arc<Cell>, takes: Takes) -> Self {
+        Self { cell, takes }
+    }
+
+    /// Adds units; those of a slot and epoch that are already in it are added up.
+    pub(super) fn add(&mut self, take: Take) {
+        let same = |other: &&mut Take| other.slot == take.slot && other.epoch == take.epoch;
+        match self.takes.iter_mut().find(same) {
+            Some(other) => other.amount = other.amount.saturating_add(take.amount),
+            None => self.takes.push(take),
+        }
+    }
+
+    /// How much of a quota is held, under the limit that holds most of it.
+    pub fn amount_of(&self, quota: &Quota) -> u64 {
+        let held = self.takes.iter().filter(|take| {
+            self.cell.slots.get(take.slot).is_some_and(|slot| slot.limit.quota() == quota)
+        });
+        held.map(|take| take.amount).max().unwrap_or(0)
+    }
+
+    pub(crate) fn cell(&self) -> &Arc<Cell> {
+        &self.cell
+    }
+
+    pub(crate) fn takes(&self) -> &[Take] {
+        &self.takes
+    }
+
+    /// Replaces the held units by what the event used.
+    pub(crate) fn settle(mut self, event: &UsageEvent) -> Settling {
+        let takes = std::mem::take(&mut self.takes);
+        Settling::of(Arc::clone(&self.cell), &takes, event)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.cell.put_back(&self.takes);
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hold").field("tenant_id", &self.cell.tenant_id).field("takes", &self.takes).finish()
+    }
+}
+
+/// What an event used of the tenant's limits, on its way to the store together with the event.
+#[derive(Debug)]
+pub(crate) struct Settling {
+    cell: Arc<Cell>,
+    parts: SmallVec<[Part; 4]>,
+}
+
+#[derive(Debug)]
+struct Part {
+    slot: usize,
+    epoch: Epoch,
+    /// Units of the slice that are used up.
+    covered: u64,
+    /// Used beyond the slice.
+    excess: u64,
+}
+
+impl Settling {
+    /// Settles an event with the units that were held for it, or without any: then with the units at hand.
+    pub(crate) fn of(cell: Arc<Cell>, takes: &[Take], event: &UsageEvent) -> Self {
+        let mut parts = SmallVec::new();
+        for (index, slot) in cell.slots.iter().enumerate().filter(|(_, slot)| slot.allowed().is_some()) {
+            let used = slot.limit.quota().used_by(event);
+            let held = takes.iter().find(|take| take.slot == index);
+            let covered = held.map_or(0, |take| take.amount.min(used));
+            if let Some(take) = held {
+                slot.allowance.put(take.epoch, take.amount - covered);
+                parts.push(Part { slot: index, epoch: take.epoch, covered, excess: 0 });
+            }
+            if used > covered {
+                let (epoch, more) = slot.charge(used - covered);
+                parts.push(Part { slot: index, epoch, covered: more, excess: used - covered - more });
+            }
+        }
+        parts.retain(|part: &mut Part| part.covered > 0 || part.excess > 0);
+        Self { cell, parts }
+    }
+
+    pub(crate) fn holder(&self) -> HolderId {
+        self.cell.holder
+    }
+
+    /// The slices' units that are used up: no longer leased once the event counts.
+    pub(crate) fn settled(&self) -> impl Iterator<Item = (LimitKey, u64)> {
+        self.parts.iter().filter(|part| part.covered > 0).filter_map(|part| {
+            let key = self.cell.slots.get(part.slot)?.key_of(part.epoch)?;
+            Some((key, part.covered))
+        })
+    }
+
+    /// The store has the event and the settlement.
+    pub(crate) fn recorded(&self) {
+        for part in &self.parts {
+            if let Some(slot) = self.cell.slots.get(part.slot) {
+                slot.recorded(part.epoch, part.covered, part.excess);
+            }
+        }
+    }
+
+    /// The event did not come to count: the units go back.
+    pub(crate) fn undo(&self) {
+        for part in &self.parts {
+            if let Some(slot) = self.cell.slots.get(part.slot) {
+                slot.allowance.put(part.epoch, part.covered);
+                slot.forget(part.epoch, part.excess);
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! How much of a quota a tenant may use in a window.
+
+use serde::{Deserialize, Serialize};
+
+use crate::quota::{Quota, Window};
+use crate::{Error, Result};
+
+/// The largest amount of a limit: what 43 bits hold, about 8.8 × 10^12.
+pub const LIMIT_AMOUNT_MAX: u64 = (1 << 43) - 1;
+
+/// How much is allowed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Allowed {
+    /// At most this much; zero allows nothing.
+    AtMost(u64),
+    /// As much as the tenant likes. Usage is counted all the same.
+    Unlimited,
+}
+
+/// What happens at the limit.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enforcement {
+    /// It refuses.
+    #[default]
+    Hard,
+    /// It allows and says in the decision that the limit is passed.
+    Soft,
+    /// It allows, says nothing in the decision and writes a log line: for trying a limit out.
+    Shadow,
+}
+
+/// What happens when the store cannot be reached and nothing is left locally.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenUnavailable {
+    /// It refuses, and says that it was not for the quota.
+    Deny,
+    /// It allows, counted, and past the limit if need be.
+    Allow,
+}
+
+/// How much of a quota may be used in a window. There is no default for [`WhenUnavailable`]: whoever makes a limit says.
+///
+/// ```
+/// use metertrail::quota::{Limit, Quota, WhenUnavailable, Window};
+///
+/// let limit = Limit::hard(Quota::Tokens, Window::Day, 500_000, WhenUnavailable::Deny)?;
+/// assert_eq!(limit.quota(), &Quota::Tokens);
+/// # Ok::<(), metertrail::Error>(())
+/// ```
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Limit {
+    quota: Quota,
+    window: Window,
+    allowed: Allowed,
+    enforcement: Enforcement,
+    when_unavailable: WhenUnavailable,
+}
+
+impl Limit {
+    /// A limit that refuses what passes it.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `limit` if the amount is over [`LIMIT_AMOUNT_MAX`].
+    pub fn hard(quota: Quota, window: Window, amount: u64, when_unavailable: WhenUnavailable) -> Result<Self> {
+        Self { quota, window, allowed: Allowed::Unlimited, enforcement: Enforcement::Hard, when_unavailable }
+            .with_allowed(Allowed::AtMost(amount))
+    }
+
+    /// No limit, said aloud.
+    pub fn unlimited(quota: Quota, window: Window) -> Self {
+        Self {
+            quota,
+            window,
+            allowed: Allowed::Unlimited,
+            enforcement: Enforcement::Hard,
+            when_unavailable: WhenUnavailable::Allow,
+        }
+    }
+
+    /// A copy that does this at the limit.
+    #[must_use]
+    pub fn with_enforcement(mut self, enforcement: Enforcement) -> Self {
+        self.enforcement = enforcement;
+        self
+    }
+
+    /// A copy that allows so much.
+    ///
+    /// # Errors
+    /// As [`hard`](Self::hard).
+    pub fn with_allowed(mut self, allowed: Allowed) -> Result<Self> {
+        if let Allowed::AtMost(amount) = allowed
+            && amount > LIMIT_AMOUNT_MAX
+        {
+            let rule = format!("must not be over {LIMIT_AMOUNT_MAX}, is {amount}; use unlimited");
+            return Err(Error::invalid("limit", rule));
+        }
+        self.allowed = allowed;
+        Ok(self)
+    }
+
+    /// What is limited.
+    pub fn quota(&self) -> &Quota {
+        &self.quota
+    }
+
+    /// Over what time.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// How much is allowed.
+    pub fn allowed(&self) -> Allowed {
+        self.allowed
+    }
+
+    /// What happens at the limit.
+    pub fn enforcement(&self) -> Enforcement {
+        self.enforcement
+    }
+
+    /// What happens when the store cannot be reached.
+    pub fn when_unavailable(&self) -> WhenUnavailable {
+        self.when_unavailable
+    }
+}

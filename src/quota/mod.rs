@@ -1,0 +1,27 @@
+//! Limits: what a tenant may use, admitted at the speed of memory and never past a hard limit.
+
+mod allowance;
+mod cell;
+mod core;
+mod decision;
+mod enforcer;
+mod hold;
+mod keeper;
+mod kind;
+mod limit;
+mod plan;
+mod rounds;
+mod slice;
+mod slot;
+mod window;
+
+pub use self::decision::{Decision, LimitSource, LimitView, Retry, Verdict};
+pub use self::enforcer::{QuotaEnforcer, QuotaEnforcerBuilder, QuotaStatus, TenantHandle};
+pub use self::hold::Hold;
+pub(crate) use self::hold::Settling;
+pub(crate) use self::keeper::Keeper;
+pub use self::kind::{COST_UNITS_PER_USD, Quota};
+pub use self::limit::{Allowed, Enforcement, LIMIT_AMOUNT_MAX, Limit, WhenUnavailable};
+pub use self::plan::{Catalogue, LIMITS_PER_PLAN_MAX, Override, Plan, TenantQuotas};
+pub use self::slice::{AcquireRequest, Granted, HolderId, LimitKey, Settlement, SliceRequest, Standing};
+pub use self::window::Window;

@@ -1,0 +1,128 @@
+//! What the engine does by itself, once a second and at the end.
+
+use std::sync::{Arc, PoisonError};
+
+use chrono::TimeDelta;
+
+use crate::quota::cell::Cell;
+use crate::quota::core::Core;
+use crate::quota::decision::Decision;
+use crate::quota::{AcquireRequest, LimitKey, SliceRequest};
+use crate::{Error, Result, TenantId};
+
+/// Units at hand go back to the store when the tenant asked for none so long.
+const IDLE_US: i64 = 10_000_000;
+/// Changes are looked for so far back: clocks differ, and a transaction may commit late.
+const CHANGES_SLACK: TimeDelta = TimeDelta::minutes(1);
+
+impl Core {
+    /// Admits from the units at hand only.
+    pub(crate) fn decide_at_hand(&self, cell: &Arc<Cell>, amounts: crate::quota::cell::Amounts<'_>) -> Option<Decision> {
+        cell.try_take(self.tick.now_us(&*self.clock), amounts).map(Decision::admitted)
+    }
+
+    /// Brings what is known of a tenant's limits up to date. Takes nothing.
+    pub(crate) async fn look(&self, cell: &Arc<Cell>) -> Result<()> {
+        let now = self.clock.now();
+        cell.enter(now);
+        let keyed: Vec<(usize, LimitKey)> =
+            cell.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.present_key()?))).collect();
+        let keys: Vec<LimitKey> = keyed.iter().map(|(_, key)| key.clone()).collect();
+        let standings =
+            self.within_time(self.store.standing(&cell.tenant_id, cell.holder, &keys, now)).await?;
+        for ((index, key), standing) in keyed.into_iter().zip(standings) {
+            if let Some(slot) = cell.slots.get(index) {
+                slot.seen(&key, now, standing);
+            }
+        }
+        Ok(())
+    }
+
+    /// One round of upkeep: follows changed limits, gives idle units back, renews the slices in use.
+    pub(crate) async fn round(&self) {
+        let now = self.clock.now();
+        match self.within_time(self.store.quota_changes(now - CHANGES_SLACK)).await {
+            Ok(changes) => {
+                let is_old = |(tenant_id, revision): &&(TenantId, u64)| {
+                    self.cell_at_hand(tenant_id).is_some_and(|cell| cell.revision != *revision)
+                };
+                changes.iter().filter(is_old).for_each(|(tenant_id, _)| self.forget(tenant_id));
+            }
+            Err(error) => tracing::warn!(%error, "metertrail: changed limits cannot be asked for"),
+        }
+        for cell in self.cells() {
+            let idle = now.timestamp_micros().saturating_sub(cell.last_used_us()) > IDLE_US;
+            let kept = if idle || !self.settings.slices { self.give_back(&cell).await } else { self.renew(&cell).await };
+            if let Err(error) = kept {
+                tracing::warn!(%error, "metertrail: slices cannot be looked after, trying again later");
+                return;
+            }
+        }
+        if let Err(error) = self.give_retired_back().await {
+            tracing::warn!(%error, "metertrail: slices of changed limits cannot be given back, trying again later");
+        }
+    }
+
+    /// Tells the store that the holder still answers for its slices.
+    async fn renew(&self, cell: &Arc<Cell>) -> Result<()> {
+        let now = self.clock.now();
+        let slices: Vec<SliceRequest> = cell.slots.iter().filter_map(|slot| slot.renewal(now)).collect();
+        if slices.is_empty() {
+            return Ok(());
+        }
+        let ttl = TimeDelta::from_std(self.settings.slice_ttl).unwrap_or(TimeDelta::MAX);
+        let request = AcquireRequest {
+            tenant_id: cell.tenant_id.clone(),
+            holder: cell.holder,
+            now,
+            expires_at: now + ttl,
+            reclaim: self.settings.reclaim,
+            all_or_none: false,
+            slices,
+        };
+        self.within_time(self.store.acquire(&request)).await.map(drop)
+    }
+
+    /// Gives the units at hand back to the store. If the store is not reached they are forfeited with the window: they are
+    /// no longer at hand, and nothing is sold twice.
+    async fn give_back(&self, cell: &Cell) -> Result<()> {
+        let returns: Vec<(LimitKey, u64)> = cell.slots.iter().filter_map(crate::quota::slot::Slot::give_back).collect();
+        if returns.is_empty() {
+            return Ok(());
+        }
+        self.within_time(self.store.give_back(&cell.tenant_id, cell.holder, &returns)).await?;
+        for (slot, (key, total)) in cell.slots.iter().flat_map(|slot| returns.iter().map(move |told| (slot, told))) {
+            if slot.limit.quota() == &key.quota && slot.limit.window() == key.window {
+                slot.given_back(key, *total);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what came back to cells that were replaced, and lets go of those that nothing is out of any more.
+    async fn give_retired_back(&self) -> Result<()> {
+        let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for cell in &retired {
+            // Two are the list's own and this one: nothing can come back to it after this.
+            let is_last = Arc::strong_count(cell) == 2;
+            self.give_back(cell).await?;
+            if is_last {
+                let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+                retired.retain(|other| !Arc::ptr_eq(other, cell));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives all units at hand back; the first error is told after all were tried.
+    pub(crate) async fn give_all_back(&self) -> Result<()> {
+        let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut first: Option<Error> = None;
+        for cell in &retired {
+            if let Err(error) = self.give_back(cell).await {
+                first.get_or_insert(error);
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,136 @@
+//! One tenant's slices, plan and overrides.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+
+use crate::quota::{
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+};
+use crate::text::Label;
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    slices: HashMap<LimitKey, HashMap<HolderId, Slice>>,
+    quotas: TenantQuotas,
+    changed_at: Option<DateTime<Utc>>,
+}
+
+/// What one holder was granted of one limit in one window.
+#[derive(Debug, Default)]
+struct Slice {
+    granted: u64,
+    returned: u64,
+    settled: u64,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+impl Slice {
+    fn leased(&self) -> u64 {
+        self.granted.saturating_sub(self.returned).saturating_sub(self.settled)
+    }
+
+    fn is_answered_for(&self, now: DateTime<Utc>) -> bool {
+        self.expires_at.is_some_and(|expiry| now < expiry)
+    }
+}
+
+impl Ledger {
+    pub(super) fn standing(
+        &self,
+        key: &LimitKey,
+        holder: HolderId,
+        now: DateTime<Utc>,
+        reclaim: bool,
+        used: u64,
+    ) -> Standing {
+        let mut standing = Standing { used, holders: 1, ..Standing::default() };
+        for (other, slice) in self.slices.get(key).into_iter().flatten() {
+            if *other == holder {
+                standing.leased_here = slice.leased();
+                standing.granted_here = slice.granted;
+            } else if slice.is_answered_for(now) {
+                standing.leased_elsewhere = standing.leased_elsewhere.saturating_add(slice.leased());
+                standing.holders += 1;
+            } else if !reclaim {
+                standing.forfeited = standing.forfeited.saturating_add(slice.leased());
+            }
+        }
+        standing
+    }
+
+    pub(super) fn acquire(&mut self, request: &AcquireRequest, used: &[u64]) -> Vec<Granted> {
+        let answers: Vec<Granted> = request
+            .slices
+            .iter()
+            .zip(used)
+            .map(|(slice, used)| {
+                let standing = self.standing(&slice.key, request.holder, request.now, request.reclaim, *used);
+                Granted { standing, granted: standing.grant(slice) }
+            })
+            .collect();
+        let granted = Granted::all_or_none(request, answers);
+        for (slice, answer) in request.slices.iter().zip(&granted) {
+            let holders = self.slices.entry(slice.key.clone()).or_default();
+            let own = holders.entry(request.holder).or_default();
+            own.granted = own.granted.saturating_add(answer.granted);
+            own.expires_at = Some(request.expires_at);
+        }
+        granted
+    }
+
+    pub(super) fn give_back(&mut self, holder: HolderId, returned: &[(LimitKey, u64)]) {
+        for (key, total) in returned {
+            if let Some(slice) = self.slices.get_mut(key).and_then(|holders| holders.get_mut(&holder)) {
+                slice.returned = slice.returned.max(*total).min(slice.granted);
+            }
+        }
+    }
+
+    pub(super) fn settle(&mut self, settlement: &Settlement) {
+        let holders = self.slices.get_mut(&settlement.key);
+        if let Some(slice) = holders.and_then(|holders| holders.get_mut(&settlement.holder)) {
+            slice.settled = slice.settled.saturating_add(settlement.amount);
+        }
+    }
+
+    pub(super) fn quotas(&self) -> TenantQuotas {
+        self.quotas.clone()
+    }
+
+    pub(super) fn set_plan(&mut self, plan: Option<&Label>, now: DateTime<Utc>) {
+        self.quotas.plan = plan.cloned();
+        self.change(now);
+    }
+
+    pub(super) fn put_override(&mut self, own: &Override, now: DateTime<Utc>) {
+        self.take_override(&own.quota, own.window);
+        self.quotas.overrides.push(own.clone());
+        self.quotas.overrides.sort_by(|a, b| (&a.quota, a.window.as_str()).cmp(&(&b.quota, b.window.as_str())));
+        self.change(now);
+    }
+
+    pub(super) fn remove_override(&mut self, quota: &Quota, window: Window, now: DateTime<Utc>) -> bool {
+        let removed = self.take_override(quota, window);
+        if removed {
+            self.change(now);
+        }
+        removed
+    }
+
+    /// The revision, if it changed since.
+    pub(super) fn changed_since(&self, since: DateTime<Utc>) -> Option<u64> {
+        self.changed_at.filter(|changed_at| *changed_at >= since).map(|_| self.quotas.revision)
+    }
+
+    fn take_override(&mut self, quota: &Quota, window: Window) -> bool {
+        let before = self.quotas.overrides.len();
+        self.quotas.overrides.retain(|own| &own.quota != quota || own.window.as_str() != window.as_str());
+        self.quotas.overrides.len() < before
+    }
+
+    fn change(&mut self, now: DateTime<Utc>) {
+        self.quotas.revision += 1;
+        self.changed_at = Some(now);
+    }
+}

@@ -1,0 +1,7 @@
+-- Puts a tenant on a plan. $1 text: tenant. $2 text: plan or NULL. $3 timestamptz: when.
+-- Locks: the tenant's row.
+INSERT INTO metertrail.quota_tenants AS tenants (tenant_id, plan, revision, changed_at) VALUES ($1, $2, 1, $3)
+ON CONFLICT (tenant_id) DO UPDATE SET
+    plan = excluded.plan,
+    revision = tenants.revision + 1,
+    changed_at = excluded.changed_at
