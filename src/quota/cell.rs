@@ -75,8 +75,15 @@ impl Cell {
             return None;
         }
         let mut takes = Takes::new();
-        for (quota, amount) in amounts {
+        for (position, (quota, amount)) in amounts.iter().enumerate() {
+            let mut known = false;
+            // What means nothing is left to the slow path, which says why.
+            if *amount == 0 || amounts[..position].iter().any(|(other, _)| other == quota) {
+                self.put_back(&takes);
+                return None;
+            }
             for (index, slot) in self.slots_of(quota) {
+                known = true;
                 if slot.allowed().is_none() {
                     continue;
                 }
@@ -85,6 +92,10 @@ impl Cell {
                     return None;
                 };
                 takes.push(Take { slot: index, epoch, amount: *amount });
+            }
+            if !known {
+                self.put_back(&takes);
+                return None;
             }
         }
         self.last_used_us.store(now_us, Ordering::Relaxed);

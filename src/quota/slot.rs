@@ -302,9 +302,4 @@ impl Books {
     pub(crate) fn unrecorded(&self) -> u64 {
         self.unrecorded
     }
-
-    /// Units granted here that are neither at hand nor given back: held or settled.
-    pub(crate) fn taken(&self, at_hand: u64) -> u64 {
-        self.present.known_granted.saturating_sub(self.present.returned).saturating_sub(at_hand)
-    }
 }

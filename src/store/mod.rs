@@ -6,6 +6,7 @@
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod shared;
 
 use std::fmt::Debug;
 

@@ -28,7 +28,8 @@ pub struct UsageMetrics {
     pub quota_exceeded: u64,
     /// Operations dropped before anybody said how they ended.
     pub abandoned: u64,
-    /// Operations by type; types without any are not listed.
+    /// Operations by type that did their work or were abandoned; failed and refused ones count for no quota and are not in
+    /// it. Types without any are not listed.
     pub by_type: BTreeMap<EventType, u64>,
     /// Tokens by class.
     pub tokens: TokenCounts,
@@ -58,7 +59,9 @@ impl UsageMetrics {
             Outcome::Abandoned => &mut self.abandoned,
         };
         *outcome = outcome.saturating_add(1);
-        increase(&mut self.by_type, &event.event_type, 1);
+        if matches!(event.outcome, Outcome::Success | Outcome::Abandoned) {
+            increase(&mut self.by_type, &event.event_type, 1);
+        }
         self.tokens.merge(event.tokens.counts());
         let tokens = event.tokens.total();
         if event.tokens.source() == TokenSource::Estimated {

@@ -1,16 +1,3 @@
-//! All integration tests, in one binary: one throw-away Postgres for all of them.
 #![cfg(all(feature = "postgres", feature = "test-util"))]
-#![allow(
-    clippy::as_conversions,
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    missing_docs
-)]
-
-mod harness;
-mod sketch;
-mod tidy;
-mod time;
+#![allow(clippy::all, clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::as_conversions, missing_docs)]
+mod quota;
