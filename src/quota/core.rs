@@ -9,9 +9,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::timeout;
 
+use crate::quota::allowance::Epoch;
 use crate::quota::cell::{Amounts, Cell};
 use crate::quota::decision::{Decision, Details, LimitView, Retry, Verdict};
-use crate::quota::allowance::Epoch;
 use crate::quota::hold::{Hold, Take, Takes};
 use crate::quota::slot::Slot;
 use crate::quota::{
@@ -148,7 +148,12 @@ impl Core {
     }
 
     /// A tenant's limits: its overrides in force, else its plan's, else the default plan's.
-    pub(crate) fn resolve(&self, tenant_id: &TenantId, quotas: &TenantQuotas, now: DateTime<Utc>) -> Result<Cell> {
+    pub(crate) fn resolve(
+        &self,
+        tenant_id: &TenantId,
+        quotas: &TenantQuotas,
+        now: DateTime<Utc>,
+    ) -> Result<Cell> {
         let default = self.catalogue.default_plan()?;
         let plan = match &quotas.plan {
             Some(name) => self.catalogue.plan(name.as_str())?,
@@ -166,9 +171,8 @@ impl Core {
         let mut valid_until = None;
         for own in quotas.overrides.iter().filter(|own| own.is_in_force(now)) {
             valid_until = valid_until.into_iter().chain(own.expires_at).min();
-            let same = |limit: &Limit| {
-                limit.quota() == &own.quota && limit.window().as_str() == own.window.as_str()
-            };
+            let same =
+                |limit: &Limit| limit.quota() == &own.quota && limit.window().as_str() == own.window.as_str();
             match limits.iter_mut().find(|(limit, _)| same(limit)) {
                 Some((limit, source)) => {
                     *limit = limit.clone().with_allowed(own.allowed)?;
@@ -217,7 +221,10 @@ impl Core {
         }
         drop(asking);
         // The limits changed, or others were faster every time.
-        Err(Error::new(ErrorKind::Unavailable, "the tenant's limits changed while units were asked for: try again"))
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            "the tenant's limits changed while units were asked for: try again",
+        ))
     }
 
     /// Asks the store for what is missing, and takes it.
@@ -227,7 +234,8 @@ impl Core {
         let Some(parts) = Parts::take(cell, amounts, now, self.settings.slices) else {
             return Asked::Overtaken;
         };
-        let requests: Vec<SliceRequest> = parts.missing.iter().map(|missing| missing.request.clone()).collect();
+        let requests: Vec<SliceRequest> =
+            parts.missing.iter().map(|missing| missing.request.clone()).collect();
         if requests.is_empty() {
             return Asked::Decided(Decision::admitted(parts.hold));
         }
@@ -413,7 +421,8 @@ pub(crate) fn check_amounts(cell: &Cell, amounts: Amounts<'_>) -> Result<()> {
             return Err(Error::invalid("quotas", format!("must not name a quota twice, {quota} is")));
         }
         if !cell.knows(quota) {
-            let rule = format!("{quota} has no limit in the plan {}; say unlimited where there is none", cell.plan);
+            let rule =
+                format!("{quota} has no limit in the plan {}; say unlimited where there is none", cell.plan);
             return Err(Error::invalid("quota", rule));
         }
     }

@@ -54,9 +54,9 @@ impl LimitView {
         let (_, at_hand) = slot.allowance.look();
         let books = slot.books();
         let standing = books.standing;
-        let remaining = slot.allowed().map(|allowed| {
-            standing.left(allowed).saturating_add(at_hand).saturating_sub(books.unrecorded())
-        });
+        let remaining = slot
+            .allowed()
+            .map(|allowed| standing.left(allowed).saturating_add(at_hand).saturating_sub(books.unrecorded()));
         Self {
             quota: slot.limit.quota().clone(),
             window: slot.limit.window(),
@@ -189,9 +189,9 @@ impl Decision {
     /// Soft limits that are passed by this admission.
     pub fn passed(&self) -> impl Iterator<Item = &LimitView> {
         let details = self.details.as_ref();
-        details.into_iter().flat_map(|details| {
-            details.passed.iter().filter_map(|position| details.limits.get(*position))
-        })
+        details
+            .into_iter()
+            .flat_map(|details| details.passed.iter().filter_map(|position| details.limits.get(*position)))
     }
 
     /// Whether and when trying again helps; `None` if it was allowed.
@@ -202,7 +202,10 @@ impl Decision {
 
 impl fmt::Debug for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decision").field("verdict", &self.verdict()).field("hold", &self.hold).finish_non_exhaustive()
+        f.debug_struct("Decision")
+            .field("verdict", &self.verdict())
+            .field("hold", &self.hold)
+            .finish_non_exhaustive()
     }
 }
 

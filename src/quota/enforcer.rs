@@ -107,9 +107,9 @@ impl QuotaEnforcer {
         let amounts = [(quota.clone(), amount)];
         check_amounts(&cell, &amounts)?;
         self.core.look(&cell).await?;
-        let short = cell.slots_of(quota).find(|(_, slot)| {
-            LimitView::of(slot).remaining.is_some_and(|remaining| remaining < amount)
-        });
+        let short = cell
+            .slots_of(quota)
+            .find(|(_, slot)| LimitView::of(slot).remaining.is_some_and(|remaining| remaining < amount));
         let verdict = if short.is_some() { Verdict::Refused } else { Verdict::Allowed };
         Ok(explain(&cell, &amounts, None, verdict, short.map(|(index, _)| index), &[]))
     }
@@ -149,8 +149,14 @@ impl QuotaEnforcer {
     ///
     /// # Errors
     /// The store's.
-    pub async fn remove_custom_quota(&self, tenant_id: &TenantId, quota: &Quota, window: Window) -> Result<bool> {
-        let removed = self.core.store.remove_override(tenant_id, quota, window, self.core.clock.now()).await?;
+    pub async fn remove_custom_quota(
+        &self,
+        tenant_id: &TenantId,
+        quota: &Quota,
+        window: Window,
+    ) -> Result<bool> {
+        let removed =
+            self.core.store.remove_override(tenant_id, quota, window, self.core.clock.now()).await?;
         self.core.forget(tenant_id);
         Ok(removed)
     }
@@ -168,7 +174,8 @@ impl QuotaEnforcer {
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) on `plan` if the catalogue has none of this name; the store's.
     pub async fn assign_plan(&self, tenant_id: &TenantId, plan: Option<&str>) -> Result<()> {
-        let name = plan.map(|name| self.core.catalogue.plan(name)).transpose()?.map(|plan| plan.name().clone());
+        let name =
+            plan.map(|name| self.core.catalogue.plan(name)).transpose()?.map(|plan| plan.name().clone());
         self.core.store.set_plan(tenant_id, name.as_ref(), self.core.clock.now()).await?;
         self.core.forget(tenant_id);
         Ok(())
@@ -192,11 +199,14 @@ impl QuotaEnforcer {
     /// not be given back: they count as forfeited until their windows end.
     pub async fn shutdown(&self, limit: Duration) -> Result<()> {
         let task = self.keeping.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let task = task.ok_or_else(|| Error::new(ErrorKind::ShutDown, "the enforcer is already shut down"))?;
+        let task =
+            task.ok_or_else(|| Error::new(ErrorKind::ShutDown, "the enforcer is already shut down"))?;
         self.keeping.stop.send_replace(true);
         let overdue = |_| Error::new(ErrorKind::Unavailable, "the enforcer's task did not end in time");
         let ended = tokio::time::timeout(limit, task).await.map_err(overdue)?;
-        ended.map_err(|error| Error::new(ErrorKind::Misuse, "the enforcer's task failed").with_source(error))?;
+        ended.map_err(|error| {
+            Error::new(ErrorKind::Misuse, "the enforcer's task failed").with_source(error)
+        })?;
         self.core.close();
         self.core.give_all_back().await
     }
@@ -260,7 +270,8 @@ impl QuotaEnforcerBuilder {
     /// [`Misuse`](ErrorKind::Misuse) outside of a tokio runtime.
     pub fn start(self) -> Result<QuotaEnforcer> {
         let tick = self.tick.map_or(Tick::Read, |_| Tick::noted(&*self.clock));
-        let core = Arc::new(Core::new(self.store, self.catalogue, self.clock, tick, self.zone, self.settings));
+        let core =
+            Arc::new(Core::new(self.store, self.catalogue, self.clock, tick, self.zone, self.settings));
         let (stop, stopped) = watch::channel(false);
         let task = upkeep::spawn_keeper(Keeper::new(&core, self.tick, stopped))?;
         let keeping = Keeping { stop, task: Mutex::new(Some(task)) };

@@ -44,9 +44,10 @@ impl Hold {
 
     /// How much of a quota is held, under the limit that holds most of it.
     pub fn amount_of(&self, quota: &Quota) -> u64 {
-        let held = self.takes.iter().filter(|take| {
-            self.cell.slots.get(take.slot).is_some_and(|slot| slot.limit.quota() == quota)
-        });
+        let held = self
+            .takes
+            .iter()
+            .filter(|take| self.cell.slots.get(take.slot).is_some_and(|slot| slot.limit.quota() == quota));
         held.map(|take| take.amount).max().unwrap_or(0)
     }
 

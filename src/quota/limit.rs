@@ -64,7 +64,12 @@ impl Limit {
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `limit` if the amount is over [`LIMIT_AMOUNT_MAX`].
-    pub fn hard(quota: Quota, window: Window, amount: u64, when_unavailable: WhenUnavailable) -> Result<Self> {
+    pub fn hard(
+        quota: Quota,
+        window: Window,
+        amount: u64,
+        when_unavailable: WhenUnavailable,
+    ) -> Result<Self> {
         Self { quota, window, allowed: Allowed::Unlimited, enforcement: Enforcement::Hard, when_unavailable }
             .with_allowed(Allowed::AtMost(amount))
     }

@@ -32,7 +32,9 @@ impl Plan {
             return Err(Error::invalid("limits", format!("must not be more than {LIMITS_PER_PLAN_MAX}")));
         }
         for (position, limit) in limits.iter().enumerate() {
-            let same = |other: &Limit| other.quota() == limit.quota() && other.window().as_str() == limit.window().as_str();
+            let same = |other: &Limit| {
+                other.quota() == limit.quota() && other.window().as_str() == limit.window().as_str()
+            };
             if limits[..position].iter().any(same) {
                 let rule = format!("must not have two for {} by {}", limit.quota(), limit.window());
                 return Err(Error::invalid("limits", rule));

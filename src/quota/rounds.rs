@@ -17,7 +17,11 @@ const CHANGES_SLACK: TimeDelta = TimeDelta::minutes(1);
 
 impl Core {
     /// Admits from the units at hand only.
-    pub(crate) fn decide_at_hand(&self, cell: &Arc<Cell>, amounts: crate::quota::cell::Amounts<'_>) -> Option<Decision> {
+    pub(crate) fn decide_at_hand(
+        &self,
+        cell: &Arc<Cell>,
+        amounts: crate::quota::cell::Amounts<'_>,
+    ) -> Option<Decision> {
         cell.try_take(self.tick.now_us(&*self.clock), amounts).map(Decision::admitted)
     }
 
@@ -25,8 +29,12 @@ impl Core {
     pub(crate) async fn look(&self, cell: &Arc<Cell>) -> Result<()> {
         let now = self.clock.now();
         cell.enter(now);
-        let keyed: Vec<(usize, LimitKey)> =
-            cell.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.present_key()?))).collect();
+        let keyed: Vec<(usize, LimitKey)> = cell
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(index, slot)| Some((index, slot.present_key()?)))
+            .collect();
         let keys: Vec<LimitKey> = keyed.iter().map(|(_, key)| key.clone()).collect();
         let standings =
             self.within_time(self.store.standing(&cell.tenant_id, cell.holder, &keys, now)).await?;
@@ -52,7 +60,11 @@ impl Core {
         }
         for cell in self.cells() {
             let idle = now.timestamp_micros().saturating_sub(cell.last_used_us()) > IDLE_US;
-            let kept = if idle || !self.settings.slices { self.give_back(&cell).await } else { self.renew(&cell).await };
+            let kept = if idle || !self.settings.slices {
+                self.give_back(&cell).await
+            } else {
+                self.renew(&cell).await
+            };
             if let Err(error) = kept {
                 tracing::warn!(%error, "metertrail: slices cannot be looked after, trying again later");
                 return;
@@ -86,12 +98,15 @@ impl Core {
     /// Gives the units at hand back to the store. If the store is not reached they are forfeited with the window: they are
     /// no longer at hand, and nothing is sold twice.
     async fn give_back(&self, cell: &Cell) -> Result<()> {
-        let returns: Vec<(LimitKey, u64)> = cell.slots.iter().filter_map(crate::quota::slot::Slot::give_back).collect();
+        let returns: Vec<(LimitKey, u64)> =
+            cell.slots.iter().filter_map(crate::quota::slot::Slot::give_back).collect();
         if returns.is_empty() {
             return Ok(());
         }
         self.within_time(self.store.give_back(&cell.tenant_id, cell.holder, &returns)).await?;
-        for (slot, (key, total)) in cell.slots.iter().flat_map(|slot| returns.iter().map(move |told| (slot, told))) {
+        for (slot, (key, total)) in
+            cell.slots.iter().flat_map(|slot| returns.iter().map(move |told| (slot, told)))
+        {
             if slot.limit.quota() == &key.quota && slot.limit.window() == key.window {
                 slot.given_back(key, *total);
             }

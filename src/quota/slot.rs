@@ -129,7 +129,8 @@ impl Slot {
         let is_new = books.latest_start.is_none_or(|latest| latest < range.start());
         let known_granted = earlier.map_or(if is_new { 0 } else { UNKNOWN }, |account| account.known_granted);
         let returned = earlier.map_or(0, |account| account.returned);
-        books.present = Account { epoch, range: Some(range), known_granted, returned, returned_told: returned };
+        books.present =
+            Account { epoch, range: Some(range), known_granted, returned, returned_told: returned };
         books.latest_start = books.latest_start.max(Some(range.start()));
         books.unrecorded = 0;
         books.standing = Standing::default();
@@ -152,7 +153,12 @@ impl Slot {
     }
 
     /// A request for units, and the epoch that they will belong to.
-    pub(crate) fn request(&self, now: DateTime<Utc>, need: u64, slices: bool) -> Option<(Epoch, SliceRequest)> {
+    pub(crate) fn request(
+        &self,
+        now: DateTime<Utc>,
+        need: u64,
+        slices: bool,
+    ) -> Option<(Epoch, SliceRequest)> {
         let allowed = self.allowed()?;
         let awaited = self.awaited.load(Ordering::Relaxed);
         let mut books = self.books();
@@ -209,7 +215,8 @@ impl Slot {
         let units = self.allowance.take_up_to(books.present.epoch, u64::MAX);
         books.present.returned = books.present.returned.saturating_add(units);
         books.standing.leased_here = books.standing.leased_here.saturating_sub(units);
-        (books.present.returned > books.present.returned_told).then(|| (self.key(range), books.present.returned))
+        (books.present.returned > books.present.returned_told)
+            .then(|| (self.key(range), books.present.returned))
     }
 
     /// The store knows of what was given back.

@@ -44,7 +44,10 @@ impl Window {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `anchor`.
     pub fn cycle(cycle: BillingCycle) -> Result<Self> {
         if bucket_start(cycle.anchor()) != cycle.anchor() {
-            return Err(Error::invalid("anchor", format!("must lie on a quarter hour, is {}", cycle.anchor())));
+            return Err(Error::invalid(
+                "anchor",
+                format!("must lie on a quarter hour, is {}", cycle.anchor()),
+            ));
         }
         Ok(Self::Cycle(cycle))
     }

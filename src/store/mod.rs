@@ -14,10 +14,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::page::Page;
+use crate::quota::{
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+};
+use crate::text::Label;
 use crate::time::TimeRange;
 use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
-use crate::quota::{AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window};
-use crate::text::Label;
 use crate::{Error, Result, TenantId};
 
 pub use self::memory::MemoryStore;
@@ -124,7 +126,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Whatever the store meets.
-    async fn give_back(&self, tenant_id: &TenantId, holder: HolderId, returned: &[(LimitKey, u64)]) -> Result<()>;
+    async fn give_back(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        returned: &[(LimitKey, u64)],
+    ) -> Result<()>;
 
     /// How some limits of a tenant stand, in the order given. Changes nothing and waits for nobody.
     ///

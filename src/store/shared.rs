@@ -45,7 +45,12 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         (**self).acquire(request).await
     }
 
-    async fn give_back(&self, tenant_id: &TenantId, holder: HolderId, returned: &[(LimitKey, u64)]) -> Result<()> {
+    async fn give_back(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        returned: &[(LimitKey, u64)],
+    ) -> Result<()> {
         (**self).give_back(tenant_id, holder, returned).await
     }
 

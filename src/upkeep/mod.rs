@@ -31,7 +31,8 @@ pub(crate) fn spawn(flusher: Flusher, roll_up: RollUp) -> Result<JoinHandle<Vec<
 /// Starts the background task of one enforcer.
 pub(crate) fn spawn_keeper(keeper: Keeper) -> Result<JoinHandle<()>> {
     let runtime = Handle::try_current().map_err(|error| {
-        Error::new(ErrorKind::Misuse, "an enforcer must be started inside of a tokio runtime").with_source(error)
+        Error::new(ErrorKind::Misuse, "an enforcer must be started inside of a tokio runtime")
+            .with_source(error)
     })?;
     Ok(runtime.spawn(keeper.run()))
 }

@@ -8,14 +8,20 @@ use metertrail::{EventType, MemoryStore, PostgresStore, Store, TenantId, TokenUs
 
 fn catalogue(tokens: u64, calls: u64, messages: u64) -> Catalogue {
     let hard = |quota, amount| Limit::hard(quota, Window::Day, amount, WhenUnavailable::Deny).unwrap();
-    let limits = [hard(Quota::Tokens, tokens), hard(Quota::ApiCalls, calls), hard(Quota::ChatMessages, messages)];
+    let limits =
+        [hard(Quota::Tokens, tokens), hard(Quota::ApiCalls, calls), hard(Quota::ChatMessages, messages)];
     Catalogue::new(Plan::new("pro", limits).unwrap())
 }
 
 async fn database() -> TestDatabase {
-    TestPostgres::shared().unwrap().database_from("migrated", |url| async move {
-        PostgresStore::from_url(&url)?.migrate().await.map(drop)
-    }).await.unwrap()
+    TestPostgres::shared()
+        .unwrap()
+        .database_from(
+            "migrated",
+            |url| async move { PostgresStore::from_url(&url)?.migrate().await.map(drop) },
+        )
+        .await
+        .unwrap()
 }
 
 async fn hold_50_settle_500(store: Arc<dyn Store>) {
@@ -25,8 +31,12 @@ async fn hold_50_settle_500(store: Arc<dyn Store>) {
     let decision = quotas.enforce(&tenant, &Quota::Tokens, 50).await.unwrap();
     assert!(decision.is_allowed());
     println!("{:#?}", decision.limits());
-    tracker.track(&tenant, EventType::ChatMessage).hold(decision.into_hold())
-        .record_success(TokenUsage::reported(500, 0).unwrap()).await.unwrap();
+    tracker
+        .track(&tenant, EventType::ChatMessage)
+        .hold(decision.into_hold())
+        .record_success(TokenUsage::reported(500, 0).unwrap())
+        .await
+        .unwrap();
     let status = quotas.quota_status(&tenant).await.unwrap();
     println!("{status:#?}");
     assert_eq!(status.limits[0].used, 500);
@@ -63,7 +73,8 @@ async fn contend(stores: Vec<Arc<dyn Store>>, direct: bool) {
         let tracker = UsageTracker::builder(Arc::clone(&store)).quotas(&quotas).start().unwrap();
         enforcers.push((quotas.clone(), tracker.clone()));
         for task in 0..4u64 {
-            let (quotas, tracker, tenant, admitted) = (quotas.clone(), tracker.clone(), tenant.clone(), Arc::clone(&admitted));
+            let (quotas, tracker, tenant, admitted) =
+                (quotas.clone(), tracker.clone(), tenant.clone(), Arc::clone(&admitted));
             tasks.push(tokio::spawn(async move {
                 let mut seed = index as u64 * 31 + task + 1;
                 let mut refused = 0;
@@ -75,22 +86,39 @@ async fn contend(stores: Vec<Arc<dyn Store>>, direct: bool) {
                     if decision.is_allowed() {
                         admitted[0].fetch_add(amount, Ordering::Relaxed);
                         admitted[1].fetch_add(1, Ordering::Relaxed);
-                        drop(tracker.track(&tenant, EventType::ChatMessage).hold(decision.into_hold())
-                            .record_success(TokenUsage::reported(amount, 0).unwrap()));
+                        drop(
+                            tracker
+                                .track(&tenant, EventType::ChatMessage)
+                                .hold(decision.into_hold())
+                                .record_success(TokenUsage::reported(amount, 0).unwrap()),
+                        );
                     } else {
                         refused += 1;
-                        if refused > 200 { break; }
+                        if refused > 200 {
+                            break;
+                        }
                     }
                     tokio::task::yield_now().await;
                 }
             }));
         }
     }
-    for task in tasks { task.await.unwrap(); }
-    println!("{:?} admitted {:?} trips {}", started.elapsed(), admitted, enforcers.iter().map(|(q, _)| q.round_trips()).sum::<u64>());
+    for task in tasks {
+        task.await.unwrap();
+    }
+    println!(
+        "{:?} admitted {:?} trips {}",
+        started.elapsed(),
+        admitted,
+        enforcers.iter().map(|(q, _)| q.round_trips()).sum::<u64>()
+    );
     assert!(admitted[0].load(Ordering::Relaxed) <= limit);
-    for (_, tracker) in &enforcers { let _ = tracker.shutdown(Duration::from_secs(10)).await.unwrap(); }
-    for (quotas, _) in &enforcers { quotas.shutdown(Duration::from_secs(10)).await.unwrap(); }
+    for (_, tracker) in &enforcers {
+        let _ = tracker.shutdown(Duration::from_secs(10)).await.unwrap();
+    }
+    for (quotas, _) in &enforcers {
+        quotas.shutdown(Duration::from_secs(10)).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -103,9 +131,12 @@ async fn memory_contend() {
 async fn postgres_contend() {
     let db = database().await;
     let mut stores: Vec<Arc<dyn Store>> = Vec::new();
-    for _ in 0..8 { stores.push(Arc::new(PostgresStore::connect(db.url()).await.unwrap())); }
+    for _ in 0..8 {
+        stores.push(Arc::new(PostgresStore::connect(db.url()).await.unwrap()));
+    }
     contend(stores.clone(), false).await;
-    let quotas = QuotaEnforcer::start(Arc::clone(&stores[0]), catalogue(100_000, 1_000_000, 1_000_000)).unwrap();
+    let quotas =
+        QuotaEnforcer::start(Arc::clone(&stores[0]), catalogue(100_000, 1_000_000, 1_000_000)).unwrap();
     let tenant = TenantId::new("acme").unwrap();
     let status = quotas.quota_status(&tenant).await.unwrap();
     println!("{:#?}", status.limits[0]);

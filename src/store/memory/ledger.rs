@@ -106,7 +106,9 @@ impl Ledger {
     pub(super) fn put_override(&mut self, own: &Override, now: DateTime<Utc>) {
         self.take_override(&own.quota, own.window);
         self.quotas.overrides.push(own.clone());
-        self.quotas.overrides.sort_by(|a, b| (&a.quota, a.window.as_str()).cmp(&(&b.quota, b.window.as_str())));
+        self.quotas
+            .overrides
+            .sort_by(|a, b| (&a.quota, a.window.as_str()).cmp(&(&b.quota, b.window.as_str())));
         self.change(now);
     }
 

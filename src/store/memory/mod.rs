@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use self::ledger::Ledger;
 use crate::page::{Cursor, Page};
-use crate::store::{Appended, Store, check_batch, check_periods, check_range};
 use crate::quota::{
     AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
 };
+use crate::store::{Appended, Store, check_batch, check_periods, check_range};
 use crate::text::Label;
 use crate::time::{TimeRange, bucket_start};
 use crate::usage::{
@@ -75,8 +75,12 @@ impl Store for MemoryStore {
         let mut append =
             |event: &UsageEvent| tenants.entry(event.tenant_id.clone()).or_default().append(event);
         let appended: Vec<Appended> = batch.iter().map(&mut append).collect();
-        for settlement in settlements.iter().filter(|settlement| appended.get(settlement.event) == Some(&Appended::New)) {
-            if let Some(tenant) = batch.get(settlement.event).and_then(|event| tenants.get_mut(&event.tenant_id)) {
+        for settlement in
+            settlements.iter().filter(|settlement| appended.get(settlement.event) == Some(&Appended::New))
+        {
+            if let Some(tenant) =
+                batch.get(settlement.event).and_then(|event| tenants.get_mut(&event.tenant_id))
+            {
                 tenant.ledger.settle(settlement);
             }
         }
@@ -163,7 +167,12 @@ impl Store for MemoryStore {
         Ok(tenant.ledger.acquire(request, &used))
     }
 
-    async fn give_back(&self, tenant_id: &TenantId, holder: HolderId, returned: &[(LimitKey, u64)]) -> Result<()> {
+    async fn give_back(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        returned: &[(LimitKey, u64)],
+    ) -> Result<()> {
         if let Some(tenant) = self.write().get_mut(tenant_id) {
             tenant.ledger.give_back(holder, returned);
         }
@@ -205,7 +214,10 @@ impl Store for MemoryStore {
         window: Window,
         now: DateTime<Utc>,
     ) -> Result<bool> {
-        Ok(self.write().get_mut(tenant_id).is_some_and(|tenant| tenant.ledger.remove_override(quota, window, now)))
+        Ok(self
+            .write()
+            .get_mut(tenant_id)
+            .is_some_and(|tenant| tenant.ledger.remove_override(quota, window, now)))
     }
 
     async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {

@@ -215,7 +215,8 @@ impl PostgresStore {
     async fn begin<'a>(&self, client: &'a mut Client) -> Result<deadpool_postgres::Transaction<'a>> {
         // Leasing relies on it: a statement has to see what was committed while it waited for a lock.
         let isolation = IsolationLevel::ReadCommitted;
-        let transaction = client.build_transaction().isolation_level(isolation).start().await.map_err(from_postgres)?;
+        let transaction =
+            client.build_transaction().isolation_level(isolation).start().await.map_err(from_postgres)?;
         let milliseconds = self.timeout.as_millis().to_string();
         transaction.query_typed(sql::BEGIN, &[(&milliseconds, Type::TEXT)]).await.map_err(from_postgres)?;
         Ok(transaction)
@@ -269,7 +270,9 @@ async fn settle(
     settlements: &[Settlement],
 ) -> Result<()> {
     let batch_id = uuid::Uuid::new_v4();
-    quota::copy_settlements(transaction, batch, appended, settlements, batch_id).await.map_err(Failed::into_error)
+    quota::copy_settlements(transaction, batch, appended, settlements, batch_id)
+        .await
+        .map_err(Failed::into_error)
 }
 
 /// Shows the pool's state and no secrets.
@@ -366,7 +369,12 @@ impl Store for PostgresStore {
         .await
     }
 
-    async fn give_back(&self, tenant_id: &TenantId, holder: HolderId, returned: &[(LimitKey, u64)]) -> Result<()> {
+    async fn give_back(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        returned: &[(LimitKey, u64)],
+    ) -> Result<()> {
         self.timed(async {
             let mut lent = self.lend().await?;
             let answer = quota::give_back(&***lent.client()?, tenant_id, holder, returned).await?;
@@ -385,7 +393,8 @@ impl Store for PostgresStore {
     ) -> Result<Vec<Standing>> {
         self.timed(async {
             let mut lent = self.lend().await?;
-            let answer = quota::read_standings(&***lent.client()?, tenant_id, holder, keys, now, false).await?;
+            let answer =
+                quota::read_standings(&***lent.client()?, tenant_id, holder, keys, now, false).await?;
             lent.give_back();
             Ok(answer)
         })

@@ -84,7 +84,10 @@ pub(super) async fn usage(
     Ok(usage)
 }
 
-pub(super) async fn top_consumers(client: &impl GenericClient, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
+pub(super) async fn top_consumers(
+    client: &impl GenericClient,
+    query: &TopConsumersQuery,
+) -> Result<Vec<Consumer>> {
     let tiles = Tiles::of(&[query.range])?;
     let (start, end, limit) = (query.range.start(), query.range.end(), i64::from(query.limit));
     let rest: [Parameter<'_>; 3] =

@@ -16,7 +16,8 @@ use super::query;
 use super::rows::{amounts_from_json, get, natural};
 use super::sql;
 use crate::quota::{
-    AcquireRequest, Allowed, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+    AcquireRequest, Allowed, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing,
+    TenantQuotas, Window,
 };
 use crate::store::{Appended, check_range};
 use crate::text::Label;
@@ -45,15 +46,9 @@ pub(super) async fn acquire(transaction: &Transaction<'_>, request: &AcquireRequ
             .map_err(from_postgres)?;
     }
     let keys: Vec<LimitKey> = request.slices.iter().map(|slice| slice.key.clone()).collect();
-    let standings = read_standings(
-        transaction,
-        &request.tenant_id,
-        request.holder,
-        &keys,
-        request.now,
-        request.reclaim,
-    )
-    .await?;
+    let standings =
+        read_standings(transaction, &request.tenant_id, request.holder, &keys, request.now, request.reclaim)
+            .await?;
     let answers = request
         .slices
         .iter()
@@ -122,9 +117,8 @@ pub(super) async fn read_standings(
     let mut standings = vec![Standing { holders: 1, ..Standing::default() }; keys.len()];
     for row in &rows {
         let key = (get::<&str>(row, 0)?, get::<&str>(row, 1)?, get::<DateTime<Utc>>(row, 2)?);
-        let position = keys.iter().position(|own| {
-            (own.quota.as_str(), own.window.as_str(), own.range.start()) == key
-        });
+        let position =
+            keys.iter().position(|own| (own.quota.as_str(), own.window.as_str(), own.range.start()) == key);
         let Some(standing) = position.and_then(|position| standings.get_mut(position)) else { continue };
         let granted = natural(row, 4, get(row, 4)?)?;
         // Settled beyond what was granted can only be a hand in the table; it frees nothing.
@@ -150,7 +144,11 @@ pub(super) async fn read_standings(
 }
 
 /// Usage in a window: from the roll-ups and the journal, or for a shorter window from the events themselves.
-async fn used_in(client: &impl GenericClient, tenant_id: &TenantId, range: TimeRange) -> Result<UsageMetrics> {
+async fn used_in(
+    client: &impl GenericClient,
+    tenant_id: &TenantId,
+    range: TimeRange,
+) -> Result<UsageMetrics> {
     if check_range(range).is_ok() {
         let usage = query::usage(client, tenant_id, &[range]).await?;
         return Ok(usage.into_iter().next().unwrap_or_default());
@@ -168,10 +166,10 @@ async fn used_in(client: &impl GenericClient, tenant_id: &TenantId, range: TimeR
     let rows = client.query_typed(sql::USAGE_OF_EVENTS, &parameters).await.map_err(from_postgres)?;
     let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Store, "the events have no sum"))?;
     let at = |index: usize| get::<i64>(row, index).and_then(|count| natural(row, index, count));
-    let mut metrics = UsageMetrics { successes: at(1)?, cost: get::<Decimal>(row, 4)?, ..UsageMetrics::default() };
+    let mut metrics =
+        UsageMetrics { successes: at(1)?, cost: get::<Decimal>(row, 4)?, ..UsageMetrics::default() };
     metrics.tokens.set(TokenClass::Unclassified, at(0)?);
-    metrics.by_type =
-        BTreeMap::from([(EventType::ChatMessage, at(2)?), (EventType::Embedding, at(3)?)]);
+    metrics.by_type = BTreeMap::from([(EventType::ChatMessage, at(2)?), (EventType::Embedding, at(3)?)]);
     for (name, amount) in amounts_from_json(get(row, 5)?)? {
         metrics.measures.insert(Label::new("measure", name)?, amount);
     }
@@ -210,7 +208,9 @@ pub(super) async fn copy_settlements(
     batch_id: Uuid,
 ) -> Result<(), Failed> {
     let mut sums: BTreeMap<(&str, &str, &str, DateTime<Utc>, Uuid), u64> = BTreeMap::new();
-    for settlement in settlements.iter().filter(|settlement| appended.get(settlement.event) == Some(&Appended::New)) {
+    for settlement in
+        settlements.iter().filter(|settlement| appended.get(settlement.event) == Some(&Appended::New))
+    {
         let Some(event) = batch.get(settlement.event) else { continue };
         let LimitKey { quota, window, range } = &settlement.key;
         let key = (
@@ -251,8 +251,9 @@ pub(super) async fn tenant_quotas(client: &impl GenericClient, tenant_id: &Tenan
 }
 
 fn read_override(row: &Row) -> Result<Override> {
-    let window = serde_json::from_value(get::<Value>(row, 1)?)
-        .map_err(|error| Error::new(ErrorKind::Store, "a limit's window cannot be read").with_source(error))?;
+    let window = serde_json::from_value(get::<Value>(row, 1)?).map_err(|error| {
+        Error::new(ErrorKind::Store, "a limit's window cannot be read").with_source(error)
+    })?;
     let amount = get::<Option<i64>>(row, 2)?.map(|amount| natural(row, 2, amount)).transpose()?;
     Ok(Override {
         quota: get::<&str>(row, 0)?.parse()?,
@@ -270,7 +271,8 @@ pub(super) async fn set_plan(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let (tenant, plan) = (tenant_id.as_str(), plan.map(Label::as_str));
-    let parameters: [Parameter<'_>; 3] = [(&tenant, Type::TEXT), (&plan, Type::TEXT), (&now, Type::TIMESTAMPTZ)];
+    let parameters: [Parameter<'_>; 3] =
+        [(&tenant, Type::TEXT), (&plan, Type::TEXT), (&now, Type::TIMESTAMPTZ)];
     client.query_typed(sql::SET_QUOTA_PLAN, &parameters).await.map_err(from_postgres)?;
     Ok(())
 }
@@ -312,8 +314,10 @@ pub(super) async fn remove_override(
 ) -> Result<bool> {
     touch(transaction, tenant_id, now).await?;
     let (tenant, quota, window_type) = (tenant_id.as_str(), quota.as_str(), window.as_str());
-    let parameters: [Parameter<'_>; 3] = [(&tenant, Type::TEXT), (&quota, Type::TEXT), (&window_type, Type::TEXT)];
-    let removed = transaction.query_typed(sql::REMOVE_QUOTA_OVERRIDE, &parameters).await.map_err(from_postgres)?;
+    let parameters: [Parameter<'_>; 3] =
+        [(&tenant, Type::TEXT), (&quota, Type::TEXT), (&window_type, Type::TEXT)];
+    let removed =
+        transaction.query_typed(sql::REMOVE_QUOTA_OVERRIDE, &parameters).await.map_err(from_postgres)?;
     Ok(!removed.is_empty())
 }
 
@@ -324,10 +328,17 @@ async fn touch(transaction: &Transaction<'_>, tenant_id: &TenantId, now: DateTim
     Ok(())
 }
 
-pub(super) async fn changes(client: &impl GenericClient, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
-    let rows =
-        client.query_typed(sql::QUOTA_CHANGES, &[(&since, Type::TIMESTAMPTZ)]).await.map_err(from_postgres)?;
-    rows.iter().map(|row| Ok((TenantId::new(get::<&str>(row, 0)?)?, natural(row, 1, get(row, 1)?)?))).collect()
+pub(super) async fn changes(
+    client: &impl GenericClient,
+    since: DateTime<Utc>,
+) -> Result<Vec<(TenantId, u64)>> {
+    let rows = client
+        .query_typed(sql::QUOTA_CHANGES, &[(&since, Type::TIMESTAMPTZ)])
+        .await
+        .map_err(from_postgres)?;
+    rows.iter()
+        .map(|row| Ok((TenantId::new(get::<&str>(row, 0)?)?, natural(row, 1, get(row, 1)?)?)))
+        .collect()
 }
 
 fn signed(amount: u64) -> Result<i64> {
