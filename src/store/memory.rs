@@ -8,7 +8,6 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use uuid::Uuid;
 
 use crate::page::{Cursor, Page};
 use crate::store::{Appended, Store, check_batch, check_periods, check_range};
@@ -18,7 +17,7 @@ use crate::usage::{
     Consumer, EventId, EventQuery, SUMMARY_EXCEEDED_MAX, TopConsumersQuery, UsageEvent, UsageMetrics,
     UsageSummary,
 };
-use crate::{Error, ErrorKind, Result, TenantId};
+use crate::{Result, TenantId};
 
 /// Usage kept in this process: exact, fresh, and gone when the process ends.
 ///
@@ -124,7 +123,7 @@ impl Store for MemoryStore {
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
-        let before = query.after.as_ref().map(|cursor| position(cursor, query)).transpose()?;
+        let before = query.position()?;
         let tenants = self.read();
         let Some(tenant) = tenants.get(&query.tenant_id) else {
             return Ok(Page { items: Vec::new(), next: None });
@@ -142,12 +141,6 @@ impl Store for MemoryStore {
         let next = last.map(|event| Cursor::new(event.id().as_uuid().into_bytes(), query.fingerprint()));
         Ok(Page { items, next })
     }
-}
-
-fn position(cursor: &Cursor, query: &EventQuery) -> Result<EventId> {
-    let position = cursor.position(query.fingerprint())?;
-    EventId::from_uuid(Uuid::from_bytes(position))
-        .map_err(|error| Error::new(ErrorKind::InvalidInput, "cursor: holds no event id").with_source(error))
 }
 
 impl Tenant {

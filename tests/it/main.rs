@@ -5,12 +5,22 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,
     missing_docs
 )]
 
+mod conformance;
+mod crash;
+mod examples;
 mod harness;
+mod input;
+mod ledger;
+mod model;
+mod postgres;
+mod proxy;
 mod sketch;
 mod tidy;
 mod time;
+mod tracker;

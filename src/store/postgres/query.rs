@@ -138,8 +138,7 @@ pub(super) async fn summary(client: &Client, range: TimeRange) -> Result<UsageSu
 
 pub(super) async fn events(client: &Client, query: &EventQuery) -> Result<Page<UsageEvent>> {
     let fingerprint = query.fingerprint();
-    let before =
-        query.after.as_ref().map(|cursor| cursor.position(fingerprint)).transpose()?.map(Uuid::from_bytes);
+    let before = query.position()?.map(EventId::as_uuid);
     let tenant = query.tenant_id.as_str();
     let (start, end) = (query.range.start(), query.range.end());
     let lower = EventId::lower_bound(start);

@@ -3,10 +3,6 @@
 macro_rules! statements {
     ($($name:ident = $file:literal;)*) => {
         $(pub(super) const $name: &str = include_str!(concat!("sql/", $file, ".sql"));)*
-
-        /// Every statement that can be prepared, for the test that prepares them.
-        #[cfg(test)]
-        pub(super) const ALL: &[(&str, &str)] = &[$(($file, $name)),*];
     };
 }
 
@@ -22,6 +18,7 @@ statements! {
     EVENTS = "events";
     INSERT_MIGRATION = "insert_migration";
     LOCK_MIGRATIONS = "lock_migrations";
+    MISSING_USAGE_PARTITIONS = "missing_usage_partitions";
     RELEASE_IDEMPOTENCY_KEYS = "release_idempotency_keys";
     ROLL_UP = "roll_up";
     SELECT_EVENTS_BY_ID = "select_events_by_id";
