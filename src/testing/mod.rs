@@ -1,7 +1,12 @@
 //! For tests of services that use this crate, and for those who write a store.
 
 mod clock;
+pub mod conformance;
+mod faulty;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod spy;
 
 pub use self::clock::ManualClock;
+pub use self::faulty::{Fault, FaultyStore};
+pub use self::spy::{Call, Method, SpyStore};

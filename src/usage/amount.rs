@@ -24,7 +24,7 @@ pub const MEASURE_SCALE_MAX: u32 = 6;
 
 /// How long an operation took, in whole microseconds; at most seven days.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(transparent)]
+#[serde(try_from = "u64", into = "u64")]
 pub struct Latency(u64);
 
 impl Latency {
@@ -48,6 +48,20 @@ impl Latency {
     /// The latency in microseconds.
     pub fn as_micros(self) -> u64 {
         self.0
+    }
+}
+
+impl TryFrom<u64> for Latency {
+    type Error = Error;
+
+    fn try_from(microseconds: u64) -> Result<Self> {
+        Self::new(Duration::from_micros(microseconds))
+    }
+}
+
+impl From<Latency> for u64 {
+    fn from(latency: Latency) -> Self {
+        latency.0
     }
 }
 

@@ -258,7 +258,7 @@ impl UsageEvent {
         outcome: Outcome,
         occurred_at: DateTime<Utc>,
     ) -> Self {
-        let clamped = occurred_at.clamp(TIME_MIN, TIME_MAX - chrono::TimeDelta::milliseconds(1));
+        let clamped = occurred_at.clamp(TIME_MIN, TIME_MAX - chrono::TimeDelta::microseconds(1));
         let occurred_at = DateTime::from_timestamp_micros(clamped.timestamp_micros()).unwrap_or(clamped);
         Self {
             tenant_id,

@@ -32,7 +32,7 @@ impl EventId {
     /// A new id for an operation that starts at this instant. Instants outside of the crate's range of time
     /// ([`TIME_MIN`] to [`TIME_MAX`]) are moved to its nearest end.
     pub fn at(instant: DateTime<Utc>) -> Self {
-        let instant = instant.clamp(TIME_MIN, TIME_MAX - TimeDelta::milliseconds(1));
+        let instant = instant.clamp(TIME_MIN, TIME_MAX - TimeDelta::microseconds(1));
         let seconds = u64::try_from(instant.timestamp()).unwrap_or(0);
         Self(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, instant.timestamp_subsec_nanos())))
     }

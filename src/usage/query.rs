@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::page::{Cursor, PageSize};
 use crate::text::Label;
 use crate::time::TimeRange;
-use crate::usage::{EventType, Outcome, UsageMetrics};
+use crate::usage::{EventId, EventType, Outcome, UsageMetrics};
 use crate::{Error, Result, TenantId};
 
 /// The most tenants in a list of top consumers.
@@ -200,6 +200,19 @@ impl EventQuery {
             self.outcome.map_or("", Outcome::as_str),
         );
         Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).into_bytes()
+    }
+
+    /// The id of the event that the page begins after, if it is not the first page.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `cursor` if it is not of this query.
+    pub fn position(&self) -> Result<Option<EventId>> {
+        let Some(cursor) = &self.after else {
+            return Ok(None);
+        };
+        let position = Uuid::from_bytes(cursor.position(self.fingerprint())?);
+        let id = EventId::from_uuid(position).map_err(|_| Error::invalid("cursor", "holds no event id"))?;
+        Ok(Some(id))
     }
 
     /// Whether an event belongs to the answer, leaving the cursor aside.

@@ -1,10 +1,27 @@
+//! All integration tests, in one binary: one throw-away Postgres for all of them.
 #![cfg(all(feature = "postgres", feature = "test-util"))]
 #![allow(
-    clippy::all,
-    clippy::pedantic,
-    clippy::unwrap_used,
-    clippy::expect_used,
     clippy::as_conversions,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
     missing_docs
 )]
+
+mod conformance;
+mod crash;
+mod examples;
+mod harness;
+mod input;
+mod ledger;
+mod model;
+mod postgres;
+mod proxy;
 mod quota;
+mod sketch;
+mod tidy;
+mod time;
+mod tracker;

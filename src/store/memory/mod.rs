@@ -10,7 +10,6 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use uuid::Uuid;
 
 use self::ledger::Ledger;
 use crate::page::{Cursor, Page};
@@ -24,7 +23,7 @@ use crate::usage::{
     Consumer, EventId, EventQuery, SUMMARY_EXCEEDED_MAX, TopConsumersQuery, UsageEvent, UsageMetrics,
     UsageSummary,
 };
-use crate::{Error, ErrorKind, Result, TenantId};
+use crate::{Result, TenantId};
 
 /// Usage kept in this process: exact, fresh, and gone when the process ends.
 ///
@@ -141,7 +140,7 @@ impl Store for MemoryStore {
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
-        let before = query.after.as_ref().map(|cursor| position(cursor, query)).transpose()?;
+        let before = query.position()?;
         let tenants = self.read();
         let Some(tenant) = tenants.get(&query.tenant_id) else {
             return Ok(Page { items: Vec::new(), next: None });
@@ -226,12 +225,6 @@ impl Store for MemoryStore {
         };
         Ok(self.read().iter().filter_map(changed).collect())
     }
-}
-
-fn position(cursor: &Cursor, query: &EventQuery) -> Result<EventId> {
-    let position = cursor.position(query.fingerprint())?;
-    EventId::from_uuid(Uuid::from_bytes(position))
-        .map_err(|error| Error::new(ErrorKind::InvalidInput, "cursor: holds no event id").with_source(error))
 }
 
 impl Tenant {

@@ -14,7 +14,7 @@ use tokio_postgres::types::Type;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::error::from_postgres;
-use super::rows::{EVENT_TYPES, EventRow, JOURNAL_TYPES, JournalRow};
+use super::rows::{EVENT_TYPES, EventRow, JOURNAL_TYPES, JournalRow, get};
 use super::sql;
 use crate::usage::{UsageDelta, UsageEvent};
 use crate::{Error, Result};
@@ -22,6 +22,19 @@ use crate::{Error, Result};
 /// The days whose partitions a batch needs.
 pub(super) fn days_of(batch: &[UsageEvent]) -> BTreeSet<NaiveDate> {
     batch.iter().map(|event| event.id().millisecond().date_naive()).collect()
+}
+
+/// The days of a batch that have no partition yet.
+pub(super) async fn missing_days(
+    transaction: &Transaction<'_>,
+    batch: &[UsageEvent],
+) -> Result<BTreeSet<NaiveDate>> {
+    let days: Vec<NaiveDate> = days_of(batch).into_iter().collect();
+    let missing = transaction
+        .query_typed(sql::MISSING_USAGE_PARTITIONS, &[(&days, Type::DATE_ARRAY)])
+        .await
+        .map_err(from_postgres)?;
+    missing.iter().map(|row| get(row, 0)).collect()
 }
 
 /// Makes the partition of one day.

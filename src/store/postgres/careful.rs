@@ -70,9 +70,7 @@ pub(super) async fn append_careful(
                 compare(event, &known).unwrap_or(Appended::Conflict)
             });
         }
-        for (event, result) in batch.iter().zip(&mut results).filter(|(_, result)| result.is_none()) {
-            *result = compare(event, &known);
-        }
+        compare_the_rest(batch, &mut results, &known);
     }
     new.sort_unstable_by(|a, b| (&a.tenant_id, a.id()).cmp(&(&b.tenant_id, b.id())));
     copy_journal(transaction, &new).await.map_err(Failed::into_error)?;
@@ -97,6 +95,24 @@ fn next_round(batch: &[UsageEvent], results: &[Option<Appended>]) -> Vec<usize> 
         (&a.tenant_id, a.id()).cmp(&(&b.tenant_id, b.id()))
     });
     round
+}
+
+/// Decides the events that meet something known, except those that an undecided event before them may still concern.
+fn compare_the_rest(
+    batch: &[UsageEvent],
+    results: &mut [Option<Appended>],
+    known: &HashMap<Identity, Cow<'_, UsageEvent>>,
+) {
+    let mut undecided = HashSet::new();
+    for (event, result) in batch.iter().zip(results).filter(|(_, result)| result.is_none()) {
+        let identities = || Identity::key_of(event).into_iter().chain([Identity::id_of(event)]);
+        if !identities().any(|identity| undecided.contains(&identity)) {
+            *result = compare(event, known);
+        }
+        if result.is_none() {
+            undecided.extend(identities());
+        }
+    }
 }
 
 /// A repetition or a conflict, if something with the event's identity is known. Its key goes before its id.

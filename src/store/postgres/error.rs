@@ -1,6 +1,8 @@
 //! What the database's errors mean to a caller.
 
-use deadpool_postgres::{PoolError, TimeoutType};
+use std::time::Duration;
+
+use deadpool_postgres::{Pool, PoolError};
 use tokio_postgres::error::SqlState;
 
 use crate::{Error, ErrorKind};
@@ -34,6 +36,9 @@ fn kind_of(error: &tokio_postgres::Error) -> ErrorKind {
             error.to_string().contains("deserializing") || error.to_string().contains("serializing");
         return if misread { ErrorKind::Store } else { ErrorKind::Unavailable };
     };
+    if is_partition_missing(error) {
+        return ErrorKind::Unavailable;
+    }
     match code {
         &SqlState::UNDEFINED_TABLE
         | &SqlState::UNDEFINED_COLUMN
@@ -57,19 +62,35 @@ pub(super) fn is_partition_missing(error: &tokio_postgres::Error) -> bool {
     })
 }
 
+/// Whether an error of this crate comes from a row that found no partition.
+pub(super) fn is_for_a_missing_partition(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    source.and_then(|source| source.downcast_ref()).is_some_and(is_partition_missing)
+}
+
 pub(super) fn from_pool(error: PoolError) -> Error {
     match error {
         PoolError::Backend(error) => from_postgres(error),
-        PoolError::Timeout(TimeoutType::Wait) => {
-            let message = "no connection of the pool became free in time: give the pool more connections, or look for \
-                           one that is never given back";
-            Error::new(ErrorKind::Unavailable, message).with_source(PoolError::Timeout(TimeoutType::Wait))
-        }
-        PoolError::Timeout(kind) => {
-            let message = "the database did not accept a connection in time";
-            Error::new(ErrorKind::Unavailable, message).with_source(PoolError::Timeout(kind))
-        }
         PoolError::Closed => Error::new(ErrorKind::Unavailable, "the pool is closed"),
-        other => Error::new(ErrorKind::Misuse, "the pool cannot give connections").with_source(other),
+        PoolError::Timeout(_) => {
+            Error::new(ErrorKind::Unavailable, "the pool gave no connection in time").with_source(error)
+        }
+        // A hook of the host may fail for a while. What never works is found when the store is first used.
+        other => Error::new(ErrorKind::Unavailable, "the pool cannot give a connection").with_source(other),
     }
+}
+
+/// The pool gave nothing in time: because all of its connections are out, or because the database takes none.
+pub(super) fn no_connection(pool: &Pool, waited: Duration) -> Error {
+    let status = pool.status();
+    let message = if status.size >= status.max_size && status.available == 0 {
+        format!(
+            "no connection of the pool became free in {waited:?}, all {} are out: give the pool more connections, or \
+             look for one that is never given back",
+            status.max_size
+        )
+    } else {
+        format!("the database did not accept a connection in {waited:?}")
+    };
+    Error::new(ErrorKind::Unavailable, message)
 }

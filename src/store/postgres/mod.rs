@@ -18,14 +18,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
-use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Config, IsolationLevel, NoTls, Transaction};
 
 pub use self::migrate::Migrated;
 
 use self::append::Failed;
-use self::error::{from_pool, from_postgres, is_partition_missing, is_unique_violation};
+use self::error::{from_pool, from_postgres, is_for_a_missing_partition, is_unique_violation, no_connection};
 use self::lent::Lent;
 use crate::page::Page;
 use crate::quota::{
@@ -95,8 +95,7 @@ impl PostgresStore {
         Ok(Self::from_pool(pool))
     }
 
-    /// A store on the host's own pool, with the host's TLS, size and limits. The pool needs a runtime for its timeouts
-    /// (`Pool::builder(..).runtime(Runtime::Tokio1)`).
+    /// A store on the host's own pool, with the host's TLS, size and limits.
     pub fn from_pool(pool: Pool) -> Self {
         Self { pool, timeout: CALL_TIMEOUT, days: Arc::default() }
     }
@@ -127,7 +126,7 @@ impl PostgresStore {
     pub async fn migrate(&self) -> Result<Migrated> {
         self.timed(async {
             let mut lent = self.lend().await?;
-            let transaction = lent.client()?.transaction().await.map_err(from_postgres)?;
+            let transaction = read_committed(lent.client()?).await?;
             let migrated = migrate::migrate(&transaction).await?;
             transaction.commit().await.map_err(from_postgres)?;
             lent.give_back();
@@ -160,7 +159,7 @@ impl PostgresStore {
     /// Keeps and counts events inside of the caller's own transaction, so that they commit with the caller's rows or not
     /// at all. Only inserts: it never waits for the roll-up or another tenant, however long the transaction stays open.
     ///
-    /// The partitions of the events' days are made beforehand, on a connection of the store.
+    /// A partition that an event's day does not have yet is made on a connection of the store.
     ///
     /// # Errors
     /// As [`Store::append`]; the caller's transaction is then lost, as after any error in it.
@@ -170,17 +169,20 @@ impl PostgresStore {
         batch: &[UsageEvent],
     ) -> Result<Vec<Appended>> {
         check_batch(batch)?;
-        self.ensure_partitions(batch).await?;
+        let missing = append::missing_days(transaction, batch).await?;
+        if !missing.is_empty() {
+            self.timed(self.make_partitions(missing)).await?;
+        }
         careful::append_careful(transaction, batch).await
     }
 
     async fn lend(&self) -> Result<Lent> {
-        let timeouts = Timeouts {
-            wait: Some(CONNECT_TIMEOUT),
-            create: Some(CONNECT_TIMEOUT),
-            recycle: Some(CONNECT_TIMEOUT),
-        };
-        self.pool.timeout_get(&timeouts).await.map(Lent::new).map_err(from_pool)
+        // Less than the call's own time, so that the error says what it was.
+        let wait = CONNECT_TIMEOUT.min(self.timeout / 2);
+        match tokio::time::timeout(wait, self.pool.get()).await {
+            Ok(client) => client.map(Lent::new).map_err(from_pool),
+            Err(_) => Err(no_connection(&self.pool, wait)),
+        }
     }
 
     /// Runs a call within the store's time.
@@ -191,18 +193,20 @@ impl PostgresStore {
         tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| Err(overdue()))
     }
 
+    /// Makes the partitions of a batch that were not seen before.
     async fn ensure_partitions(&self, batch: &[UsageEvent]) -> Result<()> {
         let mut missing = append::days_of(batch);
         {
             let seen = self.days.lock().unwrap_or_else(PoisonError::into_inner);
             missing.retain(|day| !seen.contains(day));
         }
-        if missing.is_empty() {
-            return Ok(());
-        }
+        if missing.is_empty() { Ok(()) } else { self.make_partitions(missing).await }
+    }
+
+    /// One transaction a day: each holds its lock on the parent for a moment only.
+    async fn make_partitions(&self, days: BTreeSet<NaiveDate>) -> Result<()> {
         let mut lent = self.lend().await?;
-        // One transaction a day: each holds its lock on the parent for a moment only.
-        for day in missing {
+        for day in days {
             let transaction = self.begin(lent.client()?).await?;
             append::ensure_partition(&transaction, day).await?;
             transaction.commit().await.map_err(from_postgres)?;
@@ -213,13 +217,26 @@ impl PostgresStore {
     }
 
     async fn begin<'a>(&self, client: &'a mut Client) -> Result<deadpool_postgres::Transaction<'a>> {
-        // Leasing relies on it: a statement has to see what was committed while it waited for a lock.
-        let isolation = IsolationLevel::ReadCommitted;
-        let transaction =
-            client.build_transaction().isolation_level(isolation).start().await.map_err(from_postgres)?;
-        let milliseconds = self.timeout.as_millis().to_string();
+        let transaction = read_committed(client).await?;
+        // The database takes 1 to 2^31 - 1; zero would be no bound at all.
+        let milliseconds = self.timeout.as_millis().clamp(1, 2_147_483_647).to_string();
         transaction.query_typed(sql::BEGIN, &[(&milliseconds, Type::TEXT)]).await.map_err(from_postgres)?;
         Ok(transaction)
+    }
+
+    /// Appends, and once more if retention dropped a partition that this process had seen.
+    async fn append_checked(
+        &self,
+        batch: &[UsageEvent],
+        settlements: &[Settlement],
+    ) -> Result<Vec<Appended>> {
+        match self.append_once(batch, settlements).await {
+            Err(error) if is_for_a_missing_partition(&error) => {
+                self.days.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                self.append_once(batch, settlements).await
+            }
+            done => done,
+        }
     }
 
     async fn append_once(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>> {
@@ -235,10 +252,10 @@ impl PostgresStore {
                     lent.give_back();
                     return Ok(appended);
                 }
-                Err(failed) => {
+                Err(Failed::Database(error)) if is_unique_violation(&error) => {
                     transaction.rollback().await.map_err(from_postgres)?;
-                    self.is_there_another_way(failed, batch).await?;
                 }
+                Err(failed) => return Err(failed.into_error()),
             }
         }
         let transaction = self.begin(lent.client()?).await?;
@@ -248,19 +265,12 @@ impl PostgresStore {
         lent.give_back();
         Ok(appended)
     }
+}
 
-    /// Whether the careful way may do what the fast one could not.
-    async fn is_there_another_way(&self, failed: Failed, batch: &[UsageEvent]) -> Result<()> {
-        match failed {
-            Failed::Database(error) if is_unique_violation(&error) => Ok(()),
-            Failed::Database(error) if is_partition_missing(&error) => {
-                // Retention dropped a partition that this process had seen.
-                self.days.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                self.ensure_partitions(batch).await
-            }
-            failed => Err(failed.into_error()),
-        }
-    }
+/// A transaction in which a statement sees what was committed while it waited for a lock, whatever the role's default is.
+async fn read_committed(client: &mut Client) -> Result<deadpool_postgres::Transaction<'_>> {
+    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+    transaction.start().await.map_err(from_postgres)
 }
 
 async fn settle(
@@ -292,7 +302,7 @@ impl Store for PostgresStore {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        self.timed(self.append_once(batch, settlements)).await
+        self.timed(self.append_checked(batch, settlements)).await
     }
 
     async fn roll_up(&self, steps_max: u32) -> Result<u64> {

@@ -141,8 +141,7 @@ pub(super) async fn summary(client: &impl GenericClient, range: TimeRange) -> Re
 
 pub(super) async fn events(client: &impl GenericClient, query: &EventQuery) -> Result<Page<UsageEvent>> {
     let fingerprint = query.fingerprint();
-    let before =
-        query.after.as_ref().map(|cursor| cursor.position(fingerprint)).transpose()?.map(Uuid::from_bytes);
+    let before = query.position()?.map(EventId::as_uuid);
     let tenant = query.tenant_id.as_str();
     let (start, end) = (query.range.start(), query.range.end());
     let lower = EventId::lower_bound(start);

@@ -3,10 +3,6 @@
 macro_rules! statements {
     ($($name:ident = $file:literal;)*) => {
         $(pub(super) const $name: &str = include_str!(concat!("sql/", $file, ".sql"));)*
-
-        /// Every statement that can be prepared, for the test that prepares them.
-        #[cfg(test)]
-        pub(super) const ALL: &[(&str, &str)] = &[$(($file, $name)),*];
     };
 }
 
@@ -27,6 +23,7 @@ statements! {
     LOCK_MIGRATIONS = "lock_migrations";
     LOCK_QUOTA_TENANT = "lock_quota_tenant";
     MAKE_QUOTA_TENANT = "make_quota_tenant";
+    MISSING_USAGE_PARTITIONS = "missing_usage_partitions";
     PRUNE_QUOTA_SLICES = "prune_quota_slices";
     PUT_QUOTA_OVERRIDE = "put_quota_override";
     QUOTA_CHANGES = "quota_changes";

@@ -6,7 +6,7 @@
 
 CREATE FUNCTION metertrail.event_id_lower_bound(instant timestamptz) RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
-RETURN rpad(lpad(to_hex((extract(epoch FROM instant) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
+RETURN rpad(lpad(to_hex(floor(extract(epoch FROM instant) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
 
 COMMENT ON FUNCTION metertrail.event_id_lower_bound(timestamptz) IS
     'The smallest UUID that can be the id of an event of this instant (cut to the millisecond) or later.';
@@ -54,15 +54,16 @@ BEGIN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock(7307497709806154098);
-    IF to_regclass('metertrail.' || partition) IS NOT NULL THEN
-        RETURN;
-    END IF;
     EXECUTE format('CREATE TABLE metertrail.%I (LIKE metertrail.tenant_usage_realtime INCLUDING ALL)', partition);
     EXECUTE format(
         'ALTER TABLE metertrail.tenant_usage_realtime ATTACH PARTITION metertrail.%I FOR VALUES FROM (%L) TO (%L)',
         partition,
         metertrail.event_id_lower_bound(day::timestamp AT TIME ZONE 'UTC'),
         metertrail.event_id_lower_bound((day + 1)::timestamp AT TIME ZONE 'UTC'));
+EXCEPTION
+    WHEN duplicate_table THEN
+        -- Another caller made it while this one waited.
+        RETURN;
 END;
 $$;
 
@@ -111,7 +112,19 @@ CREATE TABLE metertrail.tenant_usage_metrics (
     PRIMARY KEY (tenant_id, period_type, period_start),
     CONSTRAINT total_tokens_used_covers_its_classes CHECK (
         total_tokens_used >= tokens_input + tokens_cache_read + tokens_cache_write + tokens_output + tokens_reasoning
-            + tokens_audio_input + tokens_audio_cache_read + tokens_audio_output)
+            + tokens_audio_input + tokens_audio_cache_read + tokens_audio_output),
+    -- Far from the end of bigint, so that no row put in by hand can make a sum overflow.
+    CONSTRAINT counts_are_in_range CHECK (
+        least(api_calls_total, api_calls_success, api_calls_failure, rate_limited_count, quota_exceeded_count,
+            abandoned_count, chat_messages_sent, embeddings_generated, searches_performed, api_requests, tokens_input,
+            tokens_cache_read, tokens_cache_write, tokens_output, tokens_reasoning, tokens_audio_input,
+            tokens_audio_cache_read, tokens_audio_output, tokens_estimated, unpriced_count, latency_us_total,
+            latency_count) >= 0
+        AND greatest(api_calls_total, api_calls_success, api_calls_failure, rate_limited_count, quota_exceeded_count,
+            abandoned_count, chat_messages_sent, embeddings_generated, searches_performed, api_requests,
+            total_tokens_used, tokens_estimated, unpriced_count, latency_us_total, latency_count)
+            <= 4000000000000000000
+        AND estimated_cost_usd BETWEEN 0 AND 1e20)
 ) PARTITION BY LIST (period_type);
 
 COMMENT ON COLUMN metertrail.tenant_usage_metrics.latency_sketch IS
@@ -253,15 +266,11 @@ $$;
 -- Folds journal rows into the metrics: all of them, or about rows_max. Answers how many it folded. One statement moves
 -- them, so every reader sees each row in exactly one of the two places. Any number of callers may run it at once: rows
 -- that another one holds are skipped, and metrics rows are locked in the order of their keys, so they cannot deadlock.
--- The advisory lock only spares a caller the work that another one is doing; nothing relies on it.
 CREATE FUNCTION metertrail.aggregate_usage_metrics(rows_max bigint DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
     folded bigint;
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(7307497709806154099) THEN
-        RETURN 0;
-    END IF;
     WITH chosen AS (
         SELECT tenant_id, batch_id, period_start
         FROM metertrail.usage_journal
@@ -378,9 +387,13 @@ COMMENT ON FUNCTION metertrail.aggregate_usage_metrics(bigint) IS
     'Folds what was recorded into the metrics. Safe to run at any time, twice and in parallel, for example by pg_cron.';
 
 -- What psql users and dashboards see, under the plain names. A name that is already taken in the schema public is left
--- alone. Rows can be inserted through the views.
+-- alone, and so is a database without that schema or the right to make something in it. Rows can be inserted through the
+-- views.
 DO $views$
 BEGIN
+    IF NOT coalesce(has_schema_privilege(to_regnamespace('public'), 'CREATE'), false) THEN
+        RETURN;
+    END IF;
     IF to_regclass('public.tenant_usage_realtime') IS NULL THEN
         CREATE VIEW public.tenant_usage_realtime WITH (security_invoker = true) AS
         SELECT *,

@@ -1,0 +1,147 @@
+//! A store of one's own: `cargo run --example custom_store --features test-util`.
+//!
+//! Events in a vector behind a mutex, and every answer computed from them when it is asked for. Slow, but about as plain
+//! as a store can be, and it keeps the whole contract: the conformance suite says so, case by case. Exits with a failure
+//! if a case fails.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use metertrail::store::{Appended, check_batch, check_periods, check_range};
+use metertrail::testing::conformance::CASES;
+use metertrail::usage::{Consumer, SUMMARY_EXCEEDED_MAX, TopConsumersQuery, UsageMetrics, UsageSummary};
+use metertrail::{Cursor, EventQuery, Page, Result, Store, TenantId, TimeRange, UsageEvent};
+use rust_decimal::Decimal;
+
+/// Events in the order in which they came.
+#[derive(Debug, Default)]
+struct VecStore {
+    events: Mutex<Vec<UsageEvent>>,
+}
+
+impl VecStore {
+    fn events(&self) -> MutexGuard<'_, Vec<UsageEvent>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sum(&self, belongs: impl Fn(&UsageEvent) -> bool) -> UsageMetrics {
+        let mut metrics = UsageMetrics::default();
+        self.events().iter().filter(|event| belongs(event)).for_each(|event| metrics.add(event));
+        metrics
+    }
+
+    fn by_tenant(&self, range: TimeRange) -> BTreeMap<TenantId, UsageMetrics> {
+        let mut tenants: BTreeMap<TenantId, UsageMetrics> = BTreeMap::new();
+        for event in self.events().iter().filter(|event| range.contains(event.occurred_at())) {
+            tenants.entry(event.tenant_id.clone()).or_default().add(event);
+        }
+        tenants
+    }
+}
+
+// One mutex makes every call atomic. Nothing is awaited while it is held, so a dropped call has done all or nothing.
+#[async_trait]
+impl Store for VecStore {
+    async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
+        check_batch(batch)?;
+        let mut events = self.events();
+        let mut answers = Vec::with_capacity(batch.len());
+        for event in batch {
+            answers.push(match known(&events, event) {
+                Some(first) if first.same_payload(event) => Appended::Duplicate,
+                Some(_) => Appended::Conflict,
+                None => {
+                    events.push(event.clone());
+                    Appended::New
+                }
+            });
+        }
+        Ok(answers)
+    }
+
+    async fn roll_up(&self, _steps_max: u32) -> Result<u64> {
+        Ok(0)
+    }
+
+    async fn usage(&self, tenant_id: &TenantId, periods: &[TimeRange]) -> Result<Vec<UsageMetrics>> {
+        check_periods(periods)?;
+        let sum = |period: &TimeRange| {
+            self.sum(|event| event.tenant_id == *tenant_id && period.contains(event.occurred_at()))
+        };
+        Ok(periods.iter().map(sum).collect())
+    }
+
+    async fn top_consumers(&self, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
+        check_range(query.range)?;
+        let tenants = self.by_tenant(query.range).into_iter();
+        let mut consumers: Vec<Consumer> =
+            tenants.map(|(tenant, metrics)| Consumer::new(tenant, query.measure.of(&metrics))).collect();
+        consumers.retain(|consumer| consumer.amount > Decimal::ZERO);
+        consumers.sort_by(|a, b| b.amount.cmp(&a.amount).then_with(|| a.tenant_id.cmp(&b.tenant_id)));
+        consumers.truncate(query.limit.into());
+        Ok(consumers)
+    }
+
+    async fn summary(&self, range: TimeRange) -> Result<UsageSummary> {
+        check_range(range)?;
+        let total = self.sum(|event| range.contains(event.occurred_at()));
+        let tenants = self.by_tenant(range);
+        let mut summary = UsageSummary::default();
+        summary.tenants = tenants.values().map(|_| 1_u64).sum();
+        summary.calls = total.calls;
+        summary.failures = total.failures;
+        summary.tokens = total.tokens_total();
+        summary.cost = total.cost;
+        summary.unpriced = total.unpriced;
+        summary.latency_us_mean = total.latency_us_mean();
+        let refused = tenants.into_iter().map(|(tenant, metrics)| (tenant, metrics.quota_exceeded));
+        summary.quota_exceeded = refused.filter(|(_, count)| *count > 0).collect();
+        summary.quota_exceeded.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        summary.quota_exceeded.truncate(SUMMARY_EXCEEDED_MAX);
+        Ok(summary)
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
+        let after = query.after.as_ref().map(|cursor| cursor.position(query.fingerprint())).transpose()?;
+        let position = |event: &UsageEvent| event.id().as_uuid().into_bytes();
+        let mut items: Vec<UsageEvent> = self
+            .events()
+            .iter()
+            .filter(|event| after.is_none_or(|after| position(event) < after))
+            .filter(|event| {
+                query.matches(&event.tenant_id, event.occurred_at(), &event.event_type, event.outcome)
+            })
+            .cloned()
+            .collect();
+        items.sort_by_key(|event| std::cmp::Reverse(event.id()));
+        let size = usize::from(query.page_size.get());
+        let is_last = items.len() <= size;
+        items.truncate(size);
+        let last = items.last().filter(|_| !is_last);
+        let next = last.map(|event| Cursor::new(position(event), query.fingerprint()));
+        Ok(Page { items, next })
+    }
+}
+
+/// The event that was first under the key or, failing that, the id of this one.
+fn known<'a>(events: &'a [UsageEvent], event: &UsageEvent) -> Option<&'a UsageEvent> {
+    let own = || events.iter().filter(|other| other.tenant_id == event.tenant_id);
+    let key = event.idempotency_key.as_ref();
+    let by_key = key.and_then(|key| own().find(|other| other.idempotency_key.as_ref() == Some(key)));
+    by_key.or_else(|| own().find(|other| other.id() == event.id()))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let mut failed = 0;
+    for case in CASES {
+        // In a task of its own, so that the panic of one case does not end the others.
+        let passed = tokio::spawn(case.run(VecStore::default())).await.is_ok();
+        failed += usize::from(!passed);
+        println!("{} {}::{}", if passed { "passed" } else { "FAILED" }, case.group(), case.name());
+    }
+    println!("{} of {} cases passed", CASES.len() - failed, CASES.len());
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

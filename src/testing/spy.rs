@@ -1,0 +1,340 @@
+//! A store that remembers what it was asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::page::Page;
+use crate::quota::{
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+};
+use crate::store::{Appended, Store};
+use crate::text::Label;
+use crate::time::TimeRange;
+use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
+use crate::{Error, ErrorKind, Result, TenantId};
+
+/// A method of [`Store`].
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Method {
+    /// [`Store::append`].
+    Append,
+    /// [`Store::roll_up`].
+    RollUp,
+    /// [`Store::usage`].
+    Usage,
+    /// [`Store::top_consumers`].
+    TopConsumers,
+    /// [`Store::summary`].
+    Summary,
+    /// [`Store::events`].
+    Events,
+    /// [`Store::acquire`].
+    Acquire,
+    /// [`Store::give_back`].
+    GiveBack,
+    /// [`Store::standing`].
+    Standing,
+    /// [`Store::tenant_quotas`].
+    TenantQuotas,
+    /// [`Store::set_plan`].
+    SetPlan,
+    /// [`Store::put_override`].
+    PutOverride,
+    /// [`Store::remove_override`].
+    RemoveOverride,
+    /// [`Store::quota_changes`].
+    QuotaChanges,
+}
+
+/// A call of a method of [`Store`], with its arguments.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Call {
+    /// [`Store::append`] of these events.
+    Append(Vec<UsageEvent>),
+    /// [`Store::roll_up`] of so many steps.
+    RollUp(u32),
+    /// [`Store::usage`] of a tenant in these periods.
+    Usage(TenantId, Vec<TimeRange>),
+    /// [`Store::top_consumers`].
+    TopConsumers(TopConsumersQuery),
+    /// [`Store::summary`].
+    Summary(TimeRange),
+    /// [`Store::events`].
+    Events(EventQuery),
+    /// [`Store::acquire`].
+    Acquire(AcquireRequest),
+    /// [`Store::give_back`].
+    GiveBack(TenantId, HolderId, Vec<(LimitKey, u64)>),
+    /// [`Store::standing`].
+    Standing(TenantId, HolderId, Vec<LimitKey>),
+    /// [`Store::tenant_quotas`].
+    TenantQuotas(TenantId),
+    /// [`Store::set_plan`].
+    SetPlan(TenantId, Option<Label>),
+    /// [`Store::put_override`].
+    PutOverride(TenantId, Override),
+    /// [`Store::remove_override`].
+    RemoveOverride(TenantId, Quota, Window),
+    /// [`Store::quota_changes`].
+    QuotaChanges(DateTime<Utc>),
+}
+
+impl Call {
+    /// The method that was called.
+    pub fn method(&self) -> Method {
+        match self {
+            Self::Append(_) => Method::Append,
+            Self::RollUp(_) => Method::RollUp,
+            Self::Usage(..) => Method::Usage,
+            Self::TopConsumers(_) => Method::TopConsumers,
+            Self::Summary(_) => Method::Summary,
+            Self::Events(_) => Method::Events,
+            Self::Acquire(..) => Method::Acquire,
+            Self::GiveBack(..) => Method::GiveBack,
+            Self::Standing(..) => Method::Standing,
+            Self::TenantQuotas(..) => Method::TenantQuotas,
+            Self::SetPlan(..) => Method::SetPlan,
+            Self::PutOverride(..) => Method::PutOverride,
+            Self::RemoveOverride(..) => Method::RemoveOverride,
+            Self::QuotaChanges(..) => Method::QuotaChanges,
+        }
+    }
+}
+
+/// A [`Store`] around another one that remembers every call, and whose calls can be awaited.
+///
+/// Clones share their memory, so that a test keeps one and gives the other away. A call is remembered when it begins,
+/// whatever becomes of it.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use metertrail::testing::{Method, SpyStore};
+/// use metertrail::{EventType, MemoryStore, TenantId, TokenUsage, UsageTracker};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let spy = SpyStore::new(MemoryStore::new());
+/// let tracker = UsageTracker::start(spy.clone())?;
+/// tracker.track(&TenantId::new("acme")?, EventType::Search).record_success(TokenUsage::NONE);
+///
+/// spy.ended(Method::Append, 1, Duration::from_secs(10)).await?;
+/// assert_eq!(spy.appends()[0].len(), 1);
+/// # Ok::<(), metertrail::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct SpyStore {
+    store: Arc<dyn Store>,
+    memory: Arc<watch::Sender<Memory>>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    calls: Vec<Call>,
+    ended: Vec<Method>,
+}
+
+impl SpyStore {
+    /// Watches a store.
+    pub fn new(store: impl Store) -> Self {
+        Self::from_arc(Arc::new(store))
+    }
+
+    /// Watches a store that somebody else holds as well.
+    pub fn from_arc(store: Arc<dyn Store>) -> Self {
+        Self { store, memory: Arc::new(watch::Sender::new(Memory::default())) }
+    }
+
+    /// All calls so far, in the order in which they began.
+    pub fn calls(&self) -> Vec<Call> {
+        self.memory.borrow().calls.clone()
+    }
+
+    /// The batches of all appends so far, in the order in which they began.
+    pub fn appends(&self) -> Vec<Vec<UsageEvent>> {
+        let batch = |call| match call {
+            Call::Append(batch) => Some(batch),
+            _ => None,
+        };
+        self.calls().into_iter().filter_map(batch).collect()
+    }
+
+    /// How many calls of a method have begun.
+    pub fn count(&self, method: Method) -> usize {
+        self.memory.borrow().begun(method)
+    }
+
+    /// Forgets all calls so far.
+    pub fn clear(&self) {
+        self.memory.send_modify(|memory| *memory = Memory::default());
+    }
+
+    /// Waits until the `number`-th call of a method, counted from one, has begun, and gives it.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if that does not happen within `limit`;
+    /// [`InvalidInput`](ErrorKind::InvalidInput) on `number` if it is zero.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing is lost.
+    pub async fn begun(&self, method: Method, number: usize, limit: Duration) -> Result<Call> {
+        self.until(|memory| memory.begun(method), method, number, limit).await?;
+        let nth =
+            self.memory.borrow().calls.iter().filter(|call| call.method() == method).nth(number - 1).cloned();
+        nth.ok_or_else(|| Error::new(ErrorKind::Misuse, "the spy was cleared while a call was awaited"))
+    }
+
+    /// Waits until `number` calls of a method have ended: with an answer, an error or a panic, or dropped.
+    ///
+    /// # Errors
+    /// As [`begun`](Self::begun).
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing is lost.
+    pub async fn ended(&self, method: Method, number: usize, limit: Duration) -> Result<()> {
+        let ended = |memory: &Memory| memory.ended.iter().filter(|ended| **ended == method).count();
+        self.until(ended, method, number, limit).await
+    }
+
+    async fn until(
+        &self,
+        count: impl Fn(&Memory) -> usize,
+        method: Method,
+        number: usize,
+        limit: Duration,
+    ) -> Result<()> {
+        if number == 0 {
+            return Err(Error::invalid("number", "must be at least 1"));
+        }
+        let mut memory = self.memory.subscribe();
+        // Its sender lives as long as `self`, so the wait ends by the count or by the limit.
+        let waited = timeout(limit, memory.wait_for(|memory| count(memory) >= number)).await.is_ok();
+        if waited {
+            return Ok(());
+        }
+        let counted = count(&self.memory.borrow());
+        let message = format!("not within {limit:?}: call {number} of {method:?}, only {counted} were seen");
+        Err(Error::new(ErrorKind::Unavailable, message))
+    }
+
+    /// Remembers that a call begins; its end when the guard goes.
+    fn begin(&self, call: Call) -> Begun<'_> {
+        let begun = Begun { method: call.method(), memory: &self.memory };
+        self.memory.send_modify(|memory| memory.calls.push(call));
+        begun
+    }
+}
+
+impl Memory {
+    fn begun(&self, method: Method) -> usize {
+        self.calls.iter().filter(|call| call.method() == method).count()
+    }
+}
+
+struct Begun<'a> {
+    method: Method,
+    memory: &'a watch::Sender<Memory>,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.memory.send_modify(|memory| memory.ended.push(self.method));
+    }
+}
+
+#[async_trait]
+impl Store for SpyStore {
+    async fn append(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>> {
+        let _begun = self.begin(Call::Append(batch.to_vec()));
+        self.store.append(batch, settlements).await
+    }
+
+    async fn roll_up(&self, steps_max: u32) -> Result<u64> {
+        let _begun = self.begin(Call::RollUp(steps_max));
+        self.store.roll_up(steps_max).await
+    }
+
+    async fn usage(&self, tenant_id: &TenantId, periods: &[TimeRange]) -> Result<Vec<UsageMetrics>> {
+        let _begun = self.begin(Call::Usage(tenant_id.clone(), periods.to_vec()));
+        self.store.usage(tenant_id, periods).await
+    }
+
+    async fn top_consumers(&self, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
+        let _begun = self.begin(Call::TopConsumers(query.clone()));
+        self.store.top_consumers(query).await
+    }
+
+    async fn summary(&self, range: TimeRange) -> Result<UsageSummary> {
+        let _begun = self.begin(Call::Summary(range));
+        self.store.summary(range).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
+        let _begun = self.begin(Call::Events(query.clone()));
+        self.store.events(query).await
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>> {
+        let _begun = self.begin(Call::Acquire(request.clone()));
+        self.store.acquire(request).await
+    }
+
+    async fn give_back(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        returned: &[(LimitKey, u64)],
+    ) -> Result<()> {
+        let _begun = self.begin(Call::GiveBack(tenant_id.clone(), holder, returned.to_vec()));
+        self.store.give_back(tenant_id, holder, returned).await
+    }
+
+    async fn standing(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        keys: &[LimitKey],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Standing>> {
+        let _begun = self.begin(Call::Standing(tenant_id.clone(), holder, keys.to_vec()));
+        self.store.standing(tenant_id, holder, keys, now).await
+    }
+
+    async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
+        let _begun = self.begin(Call::TenantQuotas(tenant_id.clone()));
+        self.store.tenant_quotas(tenant_id).await
+    }
+
+    async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
+        let _begun = self.begin(Call::SetPlan(tenant_id.clone(), plan.cloned()));
+        self.store.set_plan(tenant_id, plan, now).await
+    }
+
+    async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()> {
+        let _begun = self.begin(Call::PutOverride(tenant_id.clone(), own.clone()));
+        self.store.put_override(tenant_id, own, now).await
+    }
+
+    async fn remove_override(
+        &self,
+        tenant_id: &TenantId,
+        quota: &Quota,
+        window: Window,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let _begun = self.begin(Call::RemoveOverride(tenant_id.clone(), quota.clone(), window));
+        self.store.remove_override(tenant_id, quota, window, now).await
+    }
+
+    async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
+        let _begun = self.begin(Call::QuotaChanges(since));
+        self.store.quota_changes(since).await
+    }
+}
