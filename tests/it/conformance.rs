@@ -5,7 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
+use chrono::{DateTime, Utc};
 use deadpool_postgres::{Manager, Pool, Runtime};
+use metertrail::quota::{
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+};
 use metertrail::store::{Appended, Store};
 use metertrail::testing::conformance::{CASES, StoreUnderTest};
 use metertrail::testing::postgres::TestDatabase;
@@ -14,7 +18,7 @@ use metertrail::time::TimeRange;
 use metertrail::usage::{
     Consumer, EventQuery, Outcome, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary,
 };
-use metertrail::{MemoryStore, Page, PostgresStore, Result, TenantId};
+use metertrail::{Label, MemoryStore, Page, PostgresStore, Result, TenantId};
 use tokio_postgres::NoTls;
 
 use crate::ledger::{database, store};
@@ -189,7 +193,7 @@ impl FlawedStore {
 
 #[async_trait::async_trait]
 impl Store for FlawedStore {
-    async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
+    async fn append(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>> {
         let mut batch = batch.to_vec();
         match self.flaw {
             Flaw::CountsDuplicates => {
@@ -203,9 +207,9 @@ impl Store for FlawedStore {
             }
             Flaw::WritesInTwo => {
                 let (left, right) = batch.split_at(batch.len() / 2);
-                let mut answers = self.store.append(left).await?;
+                let mut answers = self.store.append(left, &[]).await?;
                 tokio::task::yield_now().await;
-                answers.extend(self.store.append(right).await?);
+                answers.extend(self.store.append(right, &[]).await?);
                 return Ok(answers);
             }
             Flaw::FoldsCase => {
@@ -219,13 +223,13 @@ impl Store for FlawedStore {
             Flaw::TakesAnyBatch => {
                 let mut answers = Vec::new();
                 for part in batch.chunks(5_000) {
-                    answers.extend(self.store.append(part).await?);
+                    answers.extend(self.store.append(part, &[]).await?);
                 }
                 return Ok(answers);
             }
             _ => {}
         }
-        let mut answers = self.store.append(&batch).await?;
+        let mut answers = self.store.append(&batch, settlements).await?;
         if self.flaw == Flaw::AnswersBackwards {
             answers.reverse();
         }
@@ -260,5 +264,54 @@ impl Store for FlawedStore {
             page.items.truncate(query.page_size.get().into());
         }
         Ok(page)
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>> {
+        self.store.acquire(request).await
+    }
+
+    async fn give_back(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        returned: &[(LimitKey, u64)],
+    ) -> Result<()> {
+        self.store.give_back(tenant_id, holder, returned).await
+    }
+
+    async fn standing(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        keys: &[LimitKey],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Standing>> {
+        self.store.standing(tenant_id, holder, keys, now).await
+    }
+
+    async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
+        self.store.tenant_quotas(tenant_id).await
+    }
+
+    async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
+        self.store.set_plan(tenant_id, plan, now).await
+    }
+
+    async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()> {
+        self.store.put_override(tenant_id, own, now).await
+    }
+
+    async fn remove_override(
+        &self,
+        tenant_id: &TenantId,
+        quota: &Quota,
+        window: Window,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        self.store.remove_override(tenant_id, quota, window, now).await
+    }
+
+    async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
+        self.store.quota_changes(since).await
     }
 }

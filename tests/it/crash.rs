@@ -151,16 +151,16 @@ async fn replay(url: &str) {
     let store = store(url);
     let all: Vec<UsageEvent> = (0..EVENTS).map(event).collect();
     let before = count(&client(url).await, "SELECT count(*) FROM metertrail.tenant_usage_realtime").await;
-    let appended = store.append(&all).await.unwrap();
+    let appended = store.append(&all, &[]).await.unwrap();
     let new = appended.iter().filter(|appended| **appended == Appended::New).count();
     assert_eq!(before + new as i64, EVENTS as i64);
     assert!(!appended.contains(&Appended::Conflict));
     for part in [&all[..], &all[7..900], &all[..1], &all[500..]] {
         let again: Vec<UsageEvent> = part.to_vec();
-        assert_eq!(store.append(&again).await.unwrap(), vec![Appended::Duplicate; part.len()]);
+        assert_eq!(store.append(&again, &[]).await.unwrap(), vec![Appended::Duplicate; part.len()]);
     }
     assert_eq!(check_books(url).await, EVENTS as i64);
-    assert_eq!(store.append(&all[1_000..2_000]).await.unwrap(), vec![Appended::Duplicate; 1_000]);
+    assert_eq!(store.append(&all[1_000..2_000], &[]).await.unwrap(), vec![Appended::Duplicate; 1_000]);
     assert_eq!(check_books(url).await, EVENTS as i64);
 }
 
@@ -292,7 +292,7 @@ async fn a_commit_whose_reply_is_lost_counts_once() {
         let database = database().await;
         let proxy = Proxy::start(database.url()).await;
         // The partitions are there, so that the events' own transaction is the only one.
-        store(database.url()).append(&(1_000..1_100).map(event).collect::<Vec<_>>()).await.unwrap();
+        store(database.url()).append(&(1_000..1_100).map(event).collect::<Vec<_>>(), &[]).await.unwrap();
         let store = store(proxy.url()).with_timeout(Duration::from_secs(1));
         let tracker = UsageTracker::builder(store).roll_up_interval(MINUTE).start().unwrap();
         proxy.arm(fault);
@@ -380,7 +380,7 @@ async fn writers_of_the_same_events_at_once_count_each_once() {
             tasks.spawn(async move {
                 let folding = store.clone();
                 let (appended, _) = tokio::join!(
-                    persistently(|| store.append(&batch)),
+                    persistently(|| store.append(&batch, &[])),
                     persistently(|| folding.roll_up(10)),
                 );
                 appended.unwrap()
@@ -410,7 +410,7 @@ async fn of_writers_that_say_different_things_the_first_wins() {
                 for event in &mut batch {
                     event.session_id = Some(Label::new("session_id", format!("writer-{writer}")).unwrap());
                 }
-                let appended = persistently(|| store.append(&batch)).await.unwrap();
+                let appended = persistently(|| store.append(&batch, &[])).await.unwrap();
                 appended.iter().map(|appended| *appended == Appended::New).collect::<Vec<_>>()
             });
         }
@@ -443,7 +443,7 @@ async fn events_in_the_callers_transaction_share_its_fate() {
         assert_eq!(count(&host, "SELECT count(*) FROM orders").await, expected);
         assert_eq!(check_books(database.url()).await, 50 * expected);
     }
-    assert_eq!(store.append(&batch).await.unwrap(), [Appended::Duplicate; 50]);
+    assert_eq!(store.append(&batch, &[]).await.unwrap(), [Appended::Duplicate; 50]);
     let mut conflicting = event(1);
     conflicting.outcome =
         if conflicting.outcome == Outcome::Success { Outcome::Failure } else { Outcome::Success };
@@ -465,7 +465,7 @@ async fn a_long_transaction_of_the_caller_blocks_nobody() {
     host_store.append_in(&transaction, &mine).await.unwrap();
 
     let soon = Duration::from_secs(5);
-    let appended = within("an append of the same tenant", soon, other.append(&theirs)).await.unwrap();
+    let appended = within("an append of the same tenant", soon, other.append(&theirs, &[])).await.unwrap();
     assert_eq!(appended, vec![Appended::New; theirs.len()]);
     assert!(within("a roll-up", soon, other.roll_up(1_000)).await.unwrap() > 0);
     // Also of a day that has no partition yet.
@@ -475,7 +475,7 @@ async fn a_long_transaction_of_the_caller_blocks_nobody() {
         Outcome::Success,
         "2031-05-06T07:08:09Z".parse().unwrap(),
     );
-    within("an append of a new day", soon, other.append(&[far.unwrap()])).await.unwrap();
+    within("an append of a new day", soon, other.append(&[far.unwrap()], &[])).await.unwrap();
     let year = metertrail::TimeRange::new(
         "2026-01-01T00:00:00Z".parse().unwrap(),
         "2027-01-01T00:00:00Z".parse().unwrap(),
@@ -510,7 +510,7 @@ async fn an_append_that_meets_an_open_transaction_with_its_event_waits_for_its_f
             let (mut host, watcher) = (client(database.url()).await, client(database.url()).await);
             let transaction = host.transaction().await.unwrap();
             assert_eq!(host_store.append_in(&transaction, &[event(number)]).await.unwrap(), [Appended::New]);
-            let waiting = tokio::spawn(async move { other.append(&[event(number)]).await });
+            let waiting = tokio::spawn(async move { other.append(&[event(number)], &[]).await });
             let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND \
                            cardinality(pg_blocking_pids(pid)) > 0";
             until("the append waits", async || count(&watcher, blocked).await == 1).await;
@@ -539,7 +539,7 @@ async fn append_and_append_in_of_the_same_events_at_once_count_each_once() {
             let (store, url) = (store(database.url()), database.url().to_owned());
             tasks.spawn(async move {
                 if writer % 2 == 0 {
-                    return persistently(|| store.append(&batch)).await.unwrap();
+                    return persistently(|| store.append(&batch, &[])).await.unwrap();
                 }
                 let host = tokio::sync::Mutex::new(client(&url).await);
                 let call = || async {
@@ -649,13 +649,13 @@ async fn appends_dropped_at_any_moment_count_once_or_not_at_all() {
     let mut dice = Dice::printed("dropped appends");
     let database = database().await;
     let store = store(database.url());
-    store.append(&(0..60).map(event).collect::<Vec<_>>()).await.unwrap();
+    store.append(&(0..60).map(event).collect::<Vec<_>>(), &[]).await.unwrap();
     let batch = |attempt: u64| 100 + attempt * 40..140 + attempt * 40;
     let mut kept = BTreeSet::new();
     for attempt in 0..60 {
         let events: Vec<UsageEvent> = batch(attempt).map(event).collect();
         let limit = Duration::from_micros(dice.below(12_000));
-        match tokio::time::timeout(limit, store.append(&events)).await {
+        match tokio::time::timeout(limit, store.append(&events, &[])).await {
             Ok(appended) => {
                 appended.unwrap();
                 kept.extend(batch(attempt));
@@ -692,7 +692,7 @@ async fn readers_see_each_event_once_while_it_is_rolled_up() {
                 UsageEvent::new(of.clone(), EventType::Search, Outcome::Success, occurred_at).unwrap()
             };
             let events: Vec<UsageEvent> = (0..20).map(event).collect();
-            writer.append(&events).await.unwrap();
+            writer.append(&events, &[]).await.unwrap();
             counted.fetch_add(20, Ordering::AcqRel);
             if batch % 3 == 0 {
                 writer.roll_up(2).await.unwrap();

@@ -394,7 +394,7 @@ async fn pages_limits_and_cursors() {
     for store in [&memory as &dyn Store, &postgres] {
         let events: Vec<UsageEvent> =
             (0..3).map(|second| event(day.start() + TimeDelta::seconds(second))).collect();
-        store.append(&events).await.unwrap();
+        store.append(&events, &[]).await.unwrap();
         let query = EventQuery::new(tenant(), day).page_size(PageSize::new(1).unwrap());
         let cursor = store.events(&query).await.unwrap().next.unwrap();
         for other in [
@@ -421,7 +421,7 @@ async fn a_cursor_that_holds_no_event_id_is_refused_by_every_store() {
     let database = database().await;
     let (memory, postgres) = (MemoryStore::new(), store(database.url()));
     for store in [&memory as &dyn Store, &postgres] {
-        store.append(&[event(day.start())]).await.unwrap();
+        store.append(&[event(day.start())], &[]).await.unwrap();
         for position in [[0xff; 16], [0; 16]] {
             let query = EventQuery::new(tenant(), day);
             let made_up = Cursor::new(position, query.fingerprint());
@@ -533,11 +533,11 @@ async fn batches() {
     let batch: Vec<UsageEvent> =
         (0..=APPEND_EVENTS_MAX as i64).map(|ms| event(start + TimeDelta::milliseconds(ms))).collect();
     for store in [&memory as &dyn Store, &postgres] {
-        refused("batch", store.append(&batch).await);
-        assert_eq!(store.append(&[]).await.unwrap(), []);
+        refused("batch", store.append(&batch, &[]).await);
+        assert_eq!(store.append(&[], &[]).await.unwrap(), []);
         let day = Period::Day.range_at(start, Zone::UTC);
         assert_eq!(store.usage(&tenant(), &[day]).await.unwrap()[0].calls, 0, "a part of it was kept");
-        assert_eq!(store.append(&batch[1..]).await.unwrap().len(), APPEND_EVENTS_MAX);
+        assert_eq!(store.append(&batch[1..], &[]).await.unwrap().len(), APPEND_EVENTS_MAX);
         assert_eq!(store.usage(&tenant(), &[day]).await.unwrap()[0].calls, APPEND_EVENTS_MAX as u64);
     }
     assert_eq!(check_books(database.url()).await, APPEND_EVENTS_MAX as i64);
@@ -604,13 +604,13 @@ async fn what_is_accepted_comes_back_as_it_was() {
     for ack in acks {
         within("an acknowledgement", MINUTE, ack.into_future()).await.unwrap();
     }
-    memory.append(&events).await.unwrap();
+    memory.append(&events, &[]).await.unwrap();
     let month = Period::Month.range_at(start, Zone::UTC);
     events.sort_by_key(|event| std::cmp::Reverse(event.id()));
     for store in [&memory as &dyn Store, &postgres] {
         assert_eq!(store.events(&EventQuery::new(tenant(), month)).await.unwrap().items, events);
         // Said again, also as it was read back, it is the same event.
-        let again = store.append(&events).await.unwrap();
+        let again = store.append(&events, &[]).await.unwrap();
         assert!(
             again.iter().all(|appended| *appended == metertrail::store::Appended::Duplicate),
             "{again:?}"

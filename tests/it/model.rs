@@ -356,8 +356,8 @@ async fn run(steps: &[Step]) {
             Step::Append(batch) => {
                 let events: Vec<UsageEvent> = batch.iter().map(Spec::event).collect();
                 let expected: Vec<Appended> = batch.iter().map(|spec| model.append(spec)).collect();
-                assert_eq!(memory.append(&events).await.unwrap(), expected, "memory, {batch:?}");
-                assert_eq!(postgres.append(&events).await.unwrap(), expected, "Postgres, {batch:?}");
+                assert_eq!(memory.append(&events, &[]).await.unwrap(), expected, "memory, {batch:?}");
+                assert_eq!(postgres.append(&events, &[]).await.unwrap(), expected, "Postgres, {batch:?}");
             }
             Step::RollUp(most) => {
                 memory.roll_up(*most).await.unwrap();
@@ -490,8 +490,8 @@ async fn a_key_claimed_earlier_in_the_batch_goes_before_an_id_that_is_taken() {
     let database = database().await;
     let (memory, postgres) = (MemoryStore::new(), store(database.url()));
     for store in [&memory as &dyn Store, &postgres] {
-        assert_eq!(store.append(&[first.event()]).await.unwrap(), [Appended::New]);
+        assert_eq!(store.append(&[first.event()], &[]).await.unwrap(), [Appended::New]);
         let expected = [Appended::Conflict, Appended::New, Appended::Duplicate];
-        assert_eq!(store.append(&batch).await.unwrap(), expected, "{store:?}");
+        assert_eq!(store.append(&batch, &[]).await.unwrap(), expected, "{store:?}");
     }
 }

@@ -115,7 +115,7 @@ async fn eight_processes_migrate_at_once() {
     assert_eq!(applied.iter().filter(|applied| !applied.is_empty()).count(), 1, "{applied:?}");
     let store = store(database.url());
     store.check().await.unwrap();
-    assert_eq!(store.append(&[event(SystemClock.now())]).await.unwrap(), [Appended::New]);
+    assert_eq!(store.append(&[event(SystemClock.now())], &[]).await.unwrap(), [Appended::New]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,7 +149,7 @@ async fn migrating_again_changes_nothing() {
     assert_eq!(first.applied, ["usage"]);
     let objects = "SELECT count(*) FROM pg_class";
     let client = client(database.url()).await;
-    store.append(&[event(SystemClock.now())]).await.unwrap();
+    store.append(&[event(SystemClock.now())], &[]).await.unwrap();
     let before = count(&client, objects).await;
     let again = store.migrate().await.unwrap();
     assert_eq!((again.version, again.applied), (first.version, Vec::new()));
@@ -207,7 +207,7 @@ async fn without_a_migration_every_call_is_a_schema_error_that_names_the_fix() {
     let errors = [
         store.check().await.unwrap_err(),
         PostgresStore::connect(database.url()).await.unwrap_err(),
-        store.append(&[event(day.start())]).await.unwrap_err(),
+        store.append(&[event(day.start())], &[]).await.unwrap_err(),
         store.append_in(&transaction, &[event(day.start())]).await.unwrap_err(),
         store.roll_up(10).await.unwrap_err(),
         store.usage(&tenant(), &[day]).await.unwrap_err(),
@@ -260,7 +260,7 @@ async fn views_leave_names_of_the_host_alone() {
     store.migrate().await.unwrap();
     assert_eq!(count(&admin, "SELECT mine::bigint FROM public.audit_events").await, 7);
     assert_eq!(count(&admin, "SELECT count(*) FROM metertrail.audit_events").await, 0);
-    store.append(&[event(SystemClock.now())]).await.unwrap();
+    store.append(&[event(SystemClock.now())], &[]).await.unwrap();
     assert_eq!(count(&admin, "SELECT count(*) FROM public.tenant_usage_realtime").await, 1);
 }
 
@@ -271,7 +271,7 @@ async fn a_database_without_a_public_schema_can_be_migrated() {
     client(database.url()).await.batch_execute("DROP SCHEMA public").await.unwrap();
     let store = store(database.url());
     store.migrate().await.unwrap();
-    store.append(&[event(SystemClock.now())]).await.unwrap();
+    store.append(&[event(SystemClock.now())], &[]).await.unwrap();
     assert_eq!(check_books(database.url()).await, 1);
 }
 
@@ -291,7 +291,7 @@ async fn a_role_that_may_make_nothing_in_public_can_migrate() {
     let pool = Pool::builder(Manager::new(config, NoTls)).runtime(Runtime::Tokio1).build().unwrap();
     let store = PostgresStore::from_pool(pool.clone());
     let migrated = store.migrate().await;
-    let used = store.append(&[event(SystemClock.now())]).await;
+    let used = store.append(&[event(SystemClock.now())], &[]).await;
     pool.close();
     until_alone(&admin).await;
     admin.batch_execute(&format!("DROP OWNED BY \"{role}\" CASCADE; DROP ROLE \"{role}\"")).await.unwrap();
@@ -322,7 +322,7 @@ async fn an_unreachable_database_is_unavailable_within_the_timeout() {
         let calls = async {
             let batch = [event(day.start())];
             let (append, usage, roll_up, check, migrate, connect) = tokio::join!(
-                store.append(&batch),
+                store.append(&batch, &[]),
                 store.usage(&batch[0].tenant_id, std::slice::from_ref(&day)),
                 store.roll_up(1),
                 store.check(),
@@ -352,9 +352,9 @@ async fn a_database_that_falls_silent_is_unavailable_within_the_timeout() {
     let database = database().await;
     let proxy = Proxy::start(database.url()).await;
     let store = store(proxy.url()).with_timeout(Duration::from_millis(500));
-    store.append(&[event(SystemClock.now())]).await.unwrap();
+    store.append(&[event(SystemClock.now())], &[]).await.unwrap();
     proxy.blacken();
-    let error = within("an error", Duration::from_secs(5), store.append(&[event(SystemClock.now())]))
+    let error = within("an error", Duration::from_secs(5), store.append(&[event(SystemClock.now())], &[]))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -403,10 +403,10 @@ async fn a_pool_without_a_free_connection_says_so_under_a_short_timeout_too() {
 async fn one_connection_is_enough_though_a_partition_was_dropped() {
     let database = database().await;
     let store = PostgresStore::from_pool(pool(&database, 1));
-    store.append(&events_on("2026-03-02", 2)).await.unwrap();
+    store.append(&events_on("2026-03-02", 2), &[]).await.unwrap();
     let drop = "DROP TABLE metertrail.tenant_usage_realtime_20260302";
     client(database.url()).await.batch_execute(drop).await.unwrap();
-    let appended = within("the append", MINUTE, store.append(&events_on("2026-03-02", 2))).await;
+    let appended = within("the append", MINUTE, store.append(&events_on("2026-03-02", 2), &[])).await;
     assert_eq!(appended.unwrap(), [Appended::New; 2]);
 }
 
@@ -414,7 +414,7 @@ async fn one_connection_is_enough_though_a_partition_was_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn append_in_needs_no_second_connection_when_the_partition_is_there() {
     let database = database().await;
-    store(database.url()).append(&events_on("2026-03-02", 1)).await.unwrap();
+    store(database.url()).append(&events_on("2026-03-02", 1), &[]).await.unwrap();
     let pool = pool(&database, 1);
     let store = PostgresStore::from_pool(pool.clone());
     let mut host = pool.get().await.unwrap();
@@ -476,7 +476,7 @@ async fn odd_timeouts_lose_nothing() {
             .enumerate()
     {
         let store = store(database.url()).with_timeout(timeout);
-        let appended = store.append(&[event(SystemClock.now())]).await;
+        let appended = store.append(&[event(SystemClock.now())], &[]).await;
         assert!(matches!(appended.as_deref(), Ok([Appended::New])), "{timeout:?}: {appended:?}");
         store.roll_up(10).await.unwrap();
         assert_eq!(check_books(database.url()).await, position as i64 + 1);
@@ -534,7 +534,7 @@ async fn every_setting_of_a_hosts_role_gives_right_answers() {
                         event.idempotency_key = Some(metertrail::Label::new("idempotency_key", key).unwrap());
                     }
                     batch.push(event(at("2026-03-31T23:59:59.999Z") + TimeDelta::milliseconds(writer)));
-                    let appended = persistently(|| store.append(&batch)).await.unwrap();
+                    let appended = persistently(|| store.append(&batch, &[])).await.unwrap();
                     assert_eq!(appended[5], Appended::New);
                     persistently(|| store.roll_up(3)).await.unwrap();
                     let day = Period::Day.range_at(at("2026-03-31T12:00:00Z"), Zone::UTC);
@@ -564,9 +564,10 @@ async fn an_acknowledgement_is_durable_though_the_role_commits_asynchronously() 
     let day = Period::Day.range_at(SystemClock.now(), Zone::UTC);
     for round in 1..=3_u64 {
         let plain = client(database.url()).await;
-        let appended = store.append(&[event(day.start())]).await;
+        let appended = store.append(&[event(day.start())], &[]).await;
         assert!(appended.is_ok() || round > 1, "{appended:?}");
-        let appended = if appended.is_err() { store.append(&[event(day.start())]).await } else { appended };
+        let appended =
+            if appended.is_err() { store.append(&[event(day.start())], &[]).await } else { appended };
         assert_eq!(appended.unwrap(), [Appended::New]);
         plain.execute("INSERT INTO plain VALUES ($1)", &[&i32::try_from(round).unwrap()]).await.unwrap();
         postgres.restart_immediate().await.unwrap();
@@ -592,8 +593,8 @@ async fn events_of_forty_days_in_one_batch() {
     let batch: Vec<UsageEvent> = (0..40)
         .flat_map(|day| [0, 1].map(|ms| event(first + TimeDelta::days(day) + TimeDelta::milliseconds(ms))))
         .collect();
-    assert_eq!(store.append(&batch).await.unwrap(), vec![Appended::New; 80]);
-    assert_eq!(store.append(&batch).await.unwrap(), vec![Appended::Duplicate; 80]);
+    assert_eq!(store.append(&batch, &[]).await.unwrap(), vec![Appended::New; 80]);
+    assert_eq!(store.append(&batch, &[]).await.unwrap(), vec![Appended::Duplicate; 80]);
     let stray = "SELECT count(*) FROM metertrail.tenant_usage_realtime WHERE right(tableoid::regclass::text, 8) <> \
                  to_char(\"timestamp\" AT TIME ZONE 'UTC', 'YYYYMMDD')";
     assert_eq!(count(&client(database.url()).await, stray).await, 0);
@@ -611,7 +612,7 @@ async fn processes_that_need_the_same_new_partitions_at_once_all_succeed() {
                 let batch: Vec<UsageEvent> =
                     (1..=5).flat_map(|day| events_on(&format!("2027-{month:02}-{day:02}"), 2)).collect();
                 store.check().await.unwrap();
-                store.append(&batch).await.map(|appended| appended.len())
+                store.append(&batch, &[]).await.map(|appended| appended.len())
             });
         }
         for appended in within("appends", MINUTE, tasks.join_all()).await {
@@ -625,8 +626,8 @@ async fn without_partition(day: &str, how: &str) -> (TestDatabase, PostgresStore
     let database = database().await;
     let store = store(database.url());
     let kept = events_on("2026-03-01", 3);
-    store.append(&kept).await.unwrap();
-    store.append(&events_on(day, 1)).await.unwrap();
+    store.append(&kept, &[]).await.unwrap();
+    store.append(&events_on(day, 1), &[]).await.unwrap();
     roll_up_all(&store).await;
     let table = format!("metertrail.tenant_usage_realtime_{}", day.replace('-', ""));
     client(database.url()).await.batch_execute(&how.replace("TABLE_", &table)).await.unwrap();
@@ -639,7 +640,7 @@ const DETACH: &str = "ALTER TABLE metertrail.tenant_usage_realtime DETACH PARTIT
 #[tokio::test]
 async fn a_dropped_partition_is_made_again() {
     let (database, store, _) = without_partition("2026-03-02", DROP).await;
-    assert_eq!(store.append(&events_on("2026-03-02", 5)).await.unwrap(), [Appended::New; 5]);
+    assert_eq!(store.append(&events_on("2026-03-02", 5), &[]).await.unwrap(), [Appended::New; 5]);
     assert_eq!(
         count(&client(database.url()).await, "SELECT count(*) FROM metertrail.tenant_usage_realtime").await,
         8
@@ -653,7 +654,7 @@ async fn a_dropped_partition_is_made_again_for_a_batch_with_repetitions() {
     let mut batch = events_on("2026-03-02", 3);
     batch.extend(kept.iter().cloned());
     batch.push(batch[0].clone());
-    let appended = persistently(|| store.append(&batch)).await.unwrap();
+    let appended = persistently(|| store.append(&batch, &[])).await.unwrap();
     assert_eq!(&appended[..3], [Appended::New; 3]);
     assert_eq!(&appended[3..], [Appended::Duplicate; 4]);
 }
@@ -816,7 +817,7 @@ async fn percentiles_in_sql_are_those_of_the_sketch() {
                 event
             })
             .collect();
-        store.append(&events).await.unwrap();
+        store.append(&events, &[]).await.unwrap();
         if number % 2 == 0 {
             roll_up_all(&store).await;
         }
@@ -849,7 +850,7 @@ async fn the_error_rate_in_sql_is_that_in_rust() {
     batch[1].outcome = Outcome::RateLimited;
     batch[2].outcome = Outcome::QuotaExceeded;
     batch[3].outcome = Outcome::Abandoned;
-    store.append(&batch).await.unwrap();
+    store.append(&batch, &[]).await.unwrap();
     roll_up_all(&store).await;
     let day = Period::Day.range_at(batch[0].occurred_at(), Zone::UTC);
     let usage = store.usage(&tenant(), &[day]).await.unwrap();
@@ -873,7 +874,7 @@ async fn aggregation_by_many_at_once_beside_appends_loses_nothing() {
                 let start = at("2026-03-31T23:50:00Z") + TimeDelta::seconds(round * 60 + writer);
                 let batch: Vec<UsageEvent> =
                     (0..10).map(|ms| event(start + TimeDelta::milliseconds(ms))).collect();
-                assert_eq!(persistently(|| store.append(&batch)).await.unwrap(), [Appended::New; 10]);
+                assert_eq!(persistently(|| store.append(&batch, &[])).await.unwrap(), [Appended::New; 10]);
             }
         });
     }
@@ -896,12 +897,12 @@ async fn aggregation_by_many_at_once_beside_appends_loses_nothing() {
 async fn a_roll_up_beside_one_that_is_stuck_does_not_say_that_nothing_is_left() {
     let database = database().await;
     let store = store(database.url());
-    store.append(&events_on("2026-03-01", 1)).await.unwrap();
+    store.append(&events_on("2026-03-01", 1), &[]).await.unwrap();
     let mut stuck = client(database.url()).await;
     let transaction = stuck.transaction().await.unwrap();
     // Somebody folds in a transaction that stays open, then there is more to do.
     transaction.execute("SELECT metertrail.aggregate_usage_metrics()", &[]).await.unwrap();
-    store.append(&events_on("2026-03-02", 1)).await.unwrap();
+    store.append(&events_on("2026-03-02", 1), &[]).await.unwrap();
     let folded = store.roll_up(100).await;
     assert!(
         !matches!(folded, Ok(0)),
@@ -962,7 +963,7 @@ async fn a_refused_row_is_an_error_that_does_not_show_the_row() {
     admin.batch_execute(strict).await.unwrap();
     let mut private = event(SystemClock.now());
     private.user_id = Some(metertrail::Label::new("user_id", "patient zero").unwrap());
-    let error = store(database.url()).append(&[private]).await.unwrap_err();
+    let error = store(database.url()).append(&[private], &[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store);
     assert!(!error.to_string().contains("patient zero"), "{error}");
 }
@@ -999,7 +1000,7 @@ async fn a_range_of_all_time_can_be_asked_for() {
         event(metertrail::time::TIME_MAX - TimeDelta::milliseconds(1)),
         event(SystemClock.now()),
     ];
-    assert_eq!(store.append(&ends).await.unwrap(), [Appended::New; 3]);
+    assert_eq!(store.append(&ends, &[]).await.unwrap(), [Appended::New; 3]);
     let all = TimeRange::new(metertrail::time::TIME_MIN, metertrail::time::TIME_MAX).unwrap();
     for _ in 0..2 {
         assert_eq!(store.usage(&tenant(), &[all]).await.unwrap()[0].calls, 3);
