@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use crate::time::timer::{Instant, after, is_over};
 use crate::usage::UsageEvent;
 use crate::usage::ack::Completion;
 use crate::{Error, ErrorKind, Result};
@@ -22,6 +24,7 @@ pub(crate) struct Buffer {
     room: Semaphore,
     events_max: usize,
     segment_events: usize,
+    age: Duration,
     wake: Notify,
     hurried: AtomicBool,
     dropped: AtomicU64,
@@ -40,15 +43,18 @@ struct Queue {
 pub(crate) struct Segment {
     pub(crate) events: Vec<UsageEvent>,
     pub(crate) completion: Arc<Completion>,
+    /// When the first event reaches its age.
+    due: Instant,
 }
 
 impl Buffer {
-    pub(crate) fn new(events_max: usize, segment_events: usize) -> Self {
+    pub(crate) fn new(events_max: usize, segment_events: usize, age: Duration) -> Self {
         Self {
             queue: Mutex::new(Queue { segments: VecDeque::new(), spare: Vec::new(), closed: false }),
             room: Semaphore::new(events_max),
             events_max,
             segment_events,
+            age,
             wake: Notify::new(),
             hurried: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
@@ -80,7 +86,7 @@ impl Buffer {
             queue.segments.back().is_none_or(|last| last.events.len() >= self.segment_events);
         if begins_segment {
             let events = queue.spare.pop().unwrap_or_else(|| Vec::with_capacity(self.segment_events));
-            queue.segments.push_back(Segment { events, completion: Arc::default() });
+            queue.segments.push_back(Segment { events, completion: Arc::default(), due: after(self.age) });
         }
         let first = queue.segments.len() == 1;
         let Some(segment) = queue.segments.back_mut() else {
@@ -96,11 +102,12 @@ impl Buffer {
         Ok((completion, index))
     }
 
-    /// The next batch: a full one, or whatever there is if somebody waits for it or `all` is set.
+    /// The next batch: a full one, or whatever there is if it has reached its age, somebody waits for it or `all` is set.
     pub(crate) fn take(&self, all: bool) -> Option<Segment> {
         let mut queue = self.lock();
         let front = queue.segments.front()?;
-        if !all && front.events.len() < self.segment_events && !self.hurried.load(Ordering::Acquire) {
+        let ready = front.events.len() >= self.segment_events || is_over(front.due);
+        if !all && !ready && !self.hurried.load(Ordering::Acquire) {
             return None;
         }
         let segment = queue.segments.pop_front();
@@ -111,6 +118,11 @@ impl Buffer {
             segment.completion.set_taken();
         }
         segment
+    }
+
+    /// When the next batch reaches its age.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.lock().segments.front().map(|front| front.due)
     }
 
     /// Gives the room of written events back and keeps their vector for reuse.
