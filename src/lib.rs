@@ -97,3 +97,8 @@ pub use crate::usage::{
     Measures, Metadata, Operation, Outcome, Overflow, Quantile, Recorded, ShutdownReport, TokenClass,
     TokenSource, TokenUsage, UsageEvent, UsageMetrics, UsagePeriod, UsageSummary, UsageTracker,
 };
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -86,8 +86,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// not. The periods ascend and do not overlap.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `periods` if there are too many, they overlap, do not ascend
-    /// or do not begin and end on a quarter hour; whatever the store meets.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `periods` if there are too many, they overlap or do not ascend,
+    /// on `start` or `end` if one does not begin or end on a quarter hour; whatever the store meets.
     async fn usage(&self, tenant_id: &TenantId, periods: &[TimeRange]) -> Result<Vec<UsageMetrics>>;
 
     /// The tenants that used most, most first, equals in the byte order of their ids; those that used nothing are left

@@ -1,8 +1,10 @@
 //! Background work, and the only place that spawns it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,6 +19,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// The most steps of one call of [`Store::roll_up`], so that none holds its transaction for long.
 const ROLL_UP_STEPS_MAX: u32 = 50_000;
+/// A roll-up that takes longer is given up and tried again: the store may have hung.
+const ROLL_UP_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// Starts the background tasks of one tracker; gives the flusher's.
 pub(crate) fn spawn(flusher: Flusher, roll_up: RollUp) -> Result<JoinHandle<Vec<UsageEvent>>> {
@@ -56,7 +60,9 @@ impl RollUp {
     /// Until nothing is left. What fails is tried again at the next interval: answers do not depend on it.
     async fn drain(&self) {
         loop {
-            match self.store.roll_up(ROLL_UP_STEPS_MAX).await {
+            let step = AssertUnwindSafe(self.store.roll_up(ROLL_UP_STEPS_MAX)).catch_unwind();
+            let done = timeout(ROLL_UP_TIMEOUT, step).await;
+            match done.unwrap_or_else(|_| Ok(Err(overdue()))).unwrap_or_else(|_panic| Err(panicked())) {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) => {
@@ -69,4 +75,12 @@ impl RollUp {
             }
         }
     }
+}
+
+fn overdue() -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the store did not roll up in {ROLL_UP_TIMEOUT:?}"))
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Store, "the store panicked while it rolled up")
 }

@@ -19,7 +19,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct Recorded {
     /// The event's id.
     pub id: EventId,
-    /// Whether the same event was already kept, so that nothing was counted now.
+    /// Whether the same event was already kept, so that nothing was counted now. It may have been kept a moment ago by an
+    /// attempt of this very record whose answer was lost.
     pub duplicate: bool,
 }
 

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::quota::Settling;
+use crate::time::timer::{Instant, after, is_over};
 use crate::usage::UsageEvent;
 use crate::usage::ack::Completion;
 use crate::{Error, ErrorKind, Result};
@@ -23,6 +25,7 @@ pub(crate) struct Buffer {
     room: Semaphore,
     events_max: usize,
     segment_events: usize,
+    age: Duration,
     wake: Notify,
     hurried: AtomicBool,
     dropped: AtomicU64,
@@ -43,15 +46,18 @@ pub(crate) struct Segment {
     /// What some of the events used of their tenants' limits, by position, ascending.
     pub(crate) settlings: Vec<(usize, Settling)>,
     pub(crate) completion: Arc<Completion>,
+    /// When the first event reaches its age.
+    due: Instant,
 }
 
 impl Buffer {
-    pub(crate) fn new(events_max: usize, segment_events: usize) -> Self {
+    pub(crate) fn new(events_max: usize, segment_events: usize, age: Duration) -> Self {
         Self {
             queue: Mutex::new(Queue { segments: VecDeque::new(), spare: Vec::new(), closed: false }),
             room: Semaphore::new(events_max),
             events_max,
             segment_events,
+            age,
             wake: Notify::new(),
             hurried: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
@@ -86,7 +92,8 @@ impl Buffer {
             queue.segments.back().is_none_or(|last| last.events.len() >= self.segment_events);
         if begins_segment {
             let events = queue.spare.pop().unwrap_or_else(|| Vec::with_capacity(self.segment_events));
-            queue.segments.push_back(Segment { events, settlings: Vec::new(), completion: Arc::default() });
+            let (settlings, completion, due) = (Vec::new(), Arc::default(), after(self.age));
+            queue.segments.push_back(Segment { events, settlings, completion, due });
         }
         let first = queue.segments.len() == 1;
         let Some(segment) = queue.segments.back_mut() else {
@@ -103,11 +110,12 @@ impl Buffer {
         Ok((completion, index))
     }
 
-    /// The next batch: a full one, or whatever there is if somebody waits for it or `all` is set.
+    /// The next batch: a full one, or whatever there is if it has reached its age, somebody waits for it or `all` is set.
     pub(crate) fn take(&self, all: bool) -> Option<Segment> {
         let mut queue = self.lock();
         let front = queue.segments.front()?;
-        if !all && front.events.len() < self.segment_events && !self.hurried.load(Ordering::Acquire) {
+        let ready = front.events.len() >= self.segment_events || is_over(front.due);
+        if !all && !ready && !self.hurried.load(Ordering::Acquire) {
             return None;
         }
         let segment = queue.segments.pop_front();
@@ -118,6 +126,11 @@ impl Buffer {
             segment.completion.set_taken();
         }
         segment
+    }
+
+    /// When the next batch reaches its age.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.lock().segments.front().map(|front| front.due)
     }
 
     /// Gives the room of written events back and keeps their vector for reuse.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::quota::{Settlement, Settling};
 use crate::store::{Appended, Store};
-use crate::time::timer::{Instant, after, is_over};
+use crate::time::timer::Instant;
 use crate::usage::ack::Completion;
 use crate::usage::buffer::{Buffer, Segment};
 use crate::usage::{FlushPolicy, UsageEvent};
@@ -90,26 +90,20 @@ impl Flusher {
     pub(crate) async fn run(mut self) -> Vec<UsageEvent> {
         let mut in_flight: FuturesUnordered<BoxFuture<'static, Arc<Segment>>> = FuturesUnordered::new();
         let mut unwritten: Vec<Arc<Segment>> = Vec::new();
-        let mut age_limit: Option<Instant> = None;
         loop {
             let deadline = *self.stop.borrow_and_update();
-            let aged = age_limit.is_some_and(is_over);
             while in_flight.len() < self.policy.concurrency
-                && let Some(segment) = self.buffer.take(aged || deadline.is_some())
+                && let Some(segment) = self.buffer.take(deadline.is_some())
             {
                 let segment = Arc::new(segment);
                 unwritten.push(Arc::clone(&segment));
                 in_flight.push(self.writer(segment));
-                age_limit = None;
             }
             if deadline.is_some() && in_flight.is_empty() && self.buffer.is_empty() {
                 return Vec::new();
             }
-            if age_limit.is_none() && !self.buffer.is_empty() {
-                age_limit = Some(after(self.policy.age));
-            }
-            // A batch that is due by age but finds every connection busy waits for one to come back.
-            let timer = age_limit.filter(|_| in_flight.len() < self.policy.concurrency);
+            // A batch that is due but finds every connection busy waits for one to come back.
+            let due = self.buffer.due().filter(|_| in_flight.len() < self.policy.concurrency);
             tokio::select! {
                 Some(segment) = in_flight.next(), if !in_flight.is_empty() => {
                     unwritten.retain(|other| !Arc::ptr_eq(other, &segment));
@@ -118,7 +112,7 @@ impl Flusher {
                     }
                 }
                 () = self.buffer.changed() => {}
-                () = passed(timer) => {}
+                () = passed(due) => {}
                 _ = self.stop.changed(), if deadline.is_none() => {}
                 () = passed(deadline) => {
                     drop(in_flight);
@@ -291,6 +285,15 @@ fn may_pass(error: &Error) -> bool {
 fn with_jitter(duration: Duration) -> Duration {
     let random = u32::from(Uuid::new_v4().as_bytes()[0]);
     duration / 2 + duration * random / 510
+}
+
+/// A flusher that is dropped in the middle, with its runtime, leaves nobody waiting: not those whose events are in the
+/// buffer, nor those who record later.
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.buffer.close();
+        while self.buffer.take(true).is_some() {}
+    }
 }
 
 impl Completion {

@@ -124,7 +124,8 @@ pub struct UsageSummary {
     pub unpriced: u64,
     /// The mean latency of successes and failures, in whole microseconds.
     pub latency_us_mean: Option<u64>,
-    /// Tenants that were refused because a quota was used up and how often, most often first; at most 100.
+    /// Tenants that were refused because a quota was used up and how often, most often first, equals in the byte order of
+    /// their ids; at most 100.
     pub quota_exceeded: Vec<(TenantId, u64)>,
 }
 

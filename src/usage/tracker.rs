@@ -435,7 +435,7 @@ impl UsageTrackerBuilder {
         }
         let buffer_events_max = usize::try_from(self.buffer_events_max)
             .map_err(|_| Error::invalid("buffer_events_max", "is more than this machine can count"))?;
-        let buffer = Arc::new(Buffer::new(buffer_events_max, self.flush.events));
+        let buffer = Arc::new(Buffer::new(buffer_events_max, self.flush.events, self.flush.age));
         let tally = Arc::new(Tally::default());
         let (stop, stopped) = watch::channel(None);
         let flusher = Flusher {

@@ -177,12 +177,14 @@ enum Flaw {
     PagesOverlap,
 }
 
+type Question = (TenantId, Vec<TimeRange>);
+
 /// The memory store with something wrong.
 #[derive(Debug)]
 struct FlawedStore {
     flaw: Flaw,
     store: MemoryStore,
-    reads: Mutex<HashMap<(TenantId, Vec<TimeRange>), Vec<UsageMetrics>>>,
+    reads: Mutex<HashMap<Question, Vec<UsageMetrics>>>,
 }
 
 impl FlawedStore {
@@ -218,7 +220,9 @@ impl Store for FlawedStore {
                 }
             }
             Flaw::CountsEveryLatency => {
-                batch.iter_mut().for_each(|event| event.outcome = Outcome::Success);
+                for event in &mut batch {
+                    event.outcome = Outcome::Success;
+                }
             }
             Flaw::TakesAnyBatch => {
                 let mut answers = Vec::new();

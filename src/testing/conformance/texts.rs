@@ -216,7 +216,7 @@ fn different_numbers(kept: &Metadata, given: &Metadata) -> String {
         _ => Vec::new(),
     };
     let pairs = numbers(kept).into_iter().zip(numbers(given)).filter(|(kept, given)| kept != given);
-    pairs.map(|(kept, given)| format!("{given} became {kept}; ")).collect()
+    pairs.map(|(kept, given)| format!("{given} became {kept}")).collect::<Vec<_>>().join("; ")
 }
 
 /// The event is the only one of its tenant, is found under its id, and counted.
