@@ -28,11 +28,12 @@ pub(crate) struct Cell {
     /// The revision of the tenant's quotas that the limits were resolved from.
     pub(crate) revision: u64,
     /// When an override ends, so that the limits have to be resolved again.
-    pub(crate) valid_until: Option<DateTime<Utc>>,
+    valid_until_us: i64,
     /// Held while units are asked for: one request at a time, which asks for all who wait.
     pub(crate) asking: Mutex<()>,
     retired: AtomicBool,
     last_used_us: AtomicI64,
+    renewed_us: AtomicI64,
 }
 
 impl Cell {
@@ -51,10 +52,11 @@ impl Cell {
             zone,
             slots,
             revision,
-            valid_until,
+            valid_until_us: valid_until.map_or(i64::MAX, |until| until.timestamp_micros()),
             asking: Mutex::new(()),
             retired: AtomicBool::new(false),
             last_used_us: AtomicI64::new(0),
+            renewed_us: AtomicI64::new(0),
         }
     }
 
@@ -71,7 +73,7 @@ impl Cell {
     /// Takes all amounts from the units at hand, or none of them. Slots are taken in the order of the cell; what was taken
     /// goes back if a later one falls short.
     pub(crate) fn try_take(self: &Arc<Self>, now_us: i64, amounts: Amounts<'_>) -> Option<Hold> {
-        if self.is_retired() {
+        if amounts.is_empty() || !self.is_usable(now_us) {
             return None;
         }
         let mut takes = Takes::new();
@@ -98,7 +100,7 @@ impl Cell {
                 return None;
             }
         }
-        self.last_used_us.store(now_us, Ordering::Relaxed);
+        self.touch(now_us);
         Some(Hold::new(Arc::clone(self), takes))
     }
 
@@ -121,6 +123,28 @@ impl Cell {
     /// No more units are taken from it, except to be given back.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
+    }
+
+    /// Whether its limits are still the tenant's.
+    pub(crate) fn is_usable(&self, now_us: i64) -> bool {
+        !self.is_retired() && now_us < self.valid_until_us
+    }
+
+    /// Notes that the tenant asked for units.
+    pub(crate) fn touch(&self, now_us: i64) {
+        // A line that is only read stays with every core.
+        if self.last_used_us.load(Ordering::Relaxed) != now_us {
+            self.last_used_us.store(now_us, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the store has not heard of the holder for a while; notes that it does now.
+    pub(crate) fn is_renewal_due(&self, now_us: i64, after_us: i64) -> bool {
+        now_us.saturating_sub(self.renewed_us.load(Ordering::Relaxed)) >= after_us
+    }
+
+    pub(crate) fn renewed(&self, now_us: i64) {
+        self.renewed_us.store(now_us, Ordering::Relaxed);
     }
 
     pub(crate) fn is_retired(&self) -> bool {

@@ -30,7 +30,7 @@ const TAKE_ATTEMPTS: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) catalogue: Catalogue,
+    catalogue: RwLock<Arc<Catalogue>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tick: Tick,
     pub(crate) zone: Zone,
@@ -65,7 +65,7 @@ impl Core {
     ) -> Self {
         Self {
             store,
-            catalogue,
+            catalogue: RwLock::new(Arc::new(catalogue)),
             clock,
             tick,
             zone,
@@ -95,7 +95,7 @@ impl Core {
     pub(crate) async fn cell(&self, tenant_id: &TenantId) -> Result<Arc<Cell>> {
         let now = self.clock.now();
         if let Some(cell) = self.cell_at_hand(tenant_id)
-            && cell.valid_until.is_none_or(|until| now < until)
+            && cell.is_usable(now.timestamp_micros())
         {
             return Ok(cell);
         }
@@ -106,7 +106,7 @@ impl Core {
         let fresh = Arc::new(self.resolve(tenant_id, &quotas, now)?);
         let mut cells = self.shard(tenant_id).write().unwrap_or_else(PoisonError::into_inner);
         if let Some(other) = cells.get(tenant_id).filter(|cell| !cell.is_retired())
-            && other.valid_until.is_none_or(|until| now < until)
+            && other.is_usable(now.timestamp_micros())
         {
             return Ok(Arc::clone(other));
         }
@@ -139,6 +139,18 @@ impl Core {
         self.shards.iter().flat_map(of).collect()
     }
 
+    pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other plans in force; every tenant's limits are resolved anew.
+    pub(crate) fn replace_catalogue(&self, catalogue: Catalogue) {
+        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+        for cell in self.cells() {
+            self.forget(&cell.tenant_id);
+        }
+    }
+
     /// Admits nothing more.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
@@ -154,9 +166,10 @@ impl Core {
         quotas: &TenantQuotas,
         now: DateTime<Utc>,
     ) -> Result<Cell> {
-        let default = self.catalogue.default_plan()?;
+        let catalogue = self.catalogue();
+        let default = catalogue.default_plan()?;
         let plan = match &quotas.plan {
-            Some(name) => self.catalogue.plan(name.as_str())?,
+            Some(name) => catalogue.plan(name.as_str())?,
             None => default,
         };
         let mut limits: Vec<(Limit, LimitSource)> = Vec::new();
@@ -185,46 +198,55 @@ impl Core {
         Ok(Cell::new(tenant_id.clone(), plan.name().clone(), self.zone, slots, quotas.revision, valid_until))
     }
 
-    /// Decides: from the units at hand, else from the store.
-    pub(crate) async fn decide(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Result<Decision> {
+    /// Decides for a tenant, whose limits may change while it waits.
+    pub(crate) async fn decide_for(&self, tenant_id: &TenantId, amounts: Amounts<'_>) -> Result<Decision> {
+        for _ in 0..TAKE_ATTEMPTS {
+            let cell = self.cell(tenant_id).await?;
+            if let Some(decision) = self.decide(&cell, amounts).await? {
+                return Ok(decision);
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            "the tenant's limits change faster than units can be asked for",
+        ))
+    }
+
+    /// Decides: from the units at hand, else from the store. Nothing if the cell was replaced meanwhile.
+    pub(crate) async fn decide(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Result<Option<Decision>> {
         if let Some(hold) = cell.try_take(self.tick.now_us(&*self.clock), amounts) {
-            return Ok(Decision::admitted(hold));
+            return Ok(Some(Decision::admitted(hold)));
         }
         self.decide_slowly(cell, amounts).await
     }
 
-    async fn decide_slowly(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Result<Decision> {
+    async fn decide_slowly(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Result<Option<Decision>> {
         check_amounts(cell, amounts)?;
         if let Some(refusal) = self.never(cell, amounts) {
-            return Ok(refusal);
+            return Ok(Some(refusal));
         }
         let now = self.clock.now();
         cell.enter(now);
         if let Some(refusal) = self.known_refusal(cell, amounts, now) {
-            return Ok(refusal);
+            return Ok(Some(refusal));
         }
         let waiting = Waiting::new(cell, amounts);
-        let asking = cell.asking.lock().await;
+        let _asking = cell.asking.lock().await;
         drop(waiting);
         // Whoever asked before may have brought units for all who waited.
         for _ in 0..TAKE_ATTEMPTS {
             if let Some(hold) = cell.try_take(self.tick.now_us(&*self.clock), amounts) {
-                return Ok(Decision::admitted(hold));
+                return Ok(Some(Decision::admitted(hold)));
             }
-            if cell.is_retired() {
+            if !cell.is_usable(self.clock.now().timestamp_micros()) {
                 break;
             }
             match self.ask(cell, amounts).await {
-                Asked::Decided(decision) => return Ok(decision),
+                Asked::Decided(decision) => return Ok(Some(decision)),
                 Asked::Overtaken => {}
             }
         }
-        drop(asking);
-        // The limits changed, or others were faster every time.
-        Err(Error::new(
-            ErrorKind::Unavailable,
-            "the tenant's limits changed while units were asked for: try again",
-        ))
+        Ok(None)
     }
 
     /// Asks the store for what is missing, and takes it.
@@ -251,7 +273,11 @@ impl Core {
         };
         self.round_trips.fetch_add(1, Ordering::Relaxed);
         match self.within_time(self.store.acquire(&request)).await {
-            Ok(granted) => take_granted(cell, amounts, parts, &granted, now),
+            Ok(granted) => {
+                cell.renewed(now.timestamp_micros());
+                cell.touch(now.timestamp_micros());
+                take_granted(cell, amounts, parts, &granted, now)
+            }
             Err(error) => {
                 tracing::warn!(%error, tenant = %cell.tenant_id, "metertrail: the quota store cannot be reached");
                 Asked::Decided(self.without_store(cell, amounts, parts))
@@ -275,7 +301,7 @@ impl Core {
     }
 
     /// A refusal of what is more than a whole limit: no time makes it possible.
-    fn never(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Option<Decision> {
+    pub(crate) fn never(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Option<Decision> {
         let too_much = |(index, slot): (usize, &Slot), amount: u64| {
             let hard = slot.limit.enforcement() == Enforcement::Hard;
             (hard && slot.allowed().is_some_and(|allowed| amount > allowed)).then_some(index)
@@ -318,14 +344,19 @@ fn take_granted(
     now: DateTime<Utc>,
 ) -> Asked {
     let mut blocking = None;
+    let mut innocent = None;
     for (missing, answer) in parts.missing.iter().zip(granted) {
         let Some(slot) = cell.slots.get(missing.slot) else { continue };
-        let fresh = slot.granted(missing.epoch, now, missing.request.need, *answer);
+        let fresh = slot.granted(missing.epoch, now, &missing.request, *answer);
         let taken = fresh.min(missing.request.need);
         slot.allowance.put(missing.epoch, fresh - taken);
         parts.hold.add(Take { slot: missing.slot, epoch: missing.epoch, amount: taken });
         if taken < missing.request.need {
             match slot.limit.enforcement() {
+                // Granted nothing because of another limit: that one blocks.
+                Enforcement::Hard if answer.standing.can_meet(&missing.request) => {
+                    innocent = Some(missing.slot)
+                }
                 Enforcement::Hard => blocking = blocking.or(Some(missing.slot)),
                 Enforcement::Soft => parts.passed.push(missing.slot),
                 Enforcement::Shadow => shadow_log(cell, missing.slot),
@@ -335,6 +366,7 @@ fn take_granted(
             return Asked::Overtaken;
         }
     }
+    let blocking = blocking.or(innocent);
     Asked::Decided(match blocking {
         Some(_) => explain(cell, amounts, None, Verdict::Refused, blocking, &parts.passed),
         None if parts.passed.is_empty() => Decision::admitted(parts.hold),

@@ -14,7 +14,7 @@ use crate::quota::core::{Core, Settings, check_amounts, explain};
 use crate::quota::decision::{Decision, LimitView, Verdict};
 use crate::quota::hold::Settling;
 use crate::quota::keeper::Keeper;
-use crate::quota::{Catalogue, Override, Quota, Window};
+use crate::quota::{Catalogue, Enforcement, Override, Quota, Window};
 use crate::store::Store;
 use crate::text::Label;
 use crate::time::{Clock, SystemClock, Tick, Zone};
@@ -94,8 +94,7 @@ impl QuotaEnforcer {
     /// # Cancel safety
     /// As [`enforce`](Self::enforce).
     pub async fn enforce_multiple(&self, tenant_id: &TenantId, amounts: &[(Quota, u64)]) -> Result<Decision> {
-        let cell = self.core.cell(tenant_id).await?;
-        self.core.decide(&cell, amounts).await
+        self.core.decide_for(tenant_id, amounts).await
     }
 
     /// Whether an amount could be admitted now. Takes nothing.
@@ -106,10 +105,13 @@ impl QuotaEnforcer {
         let cell = self.core.cell(tenant_id).await?;
         let amounts = [(quota.clone(), amount)];
         check_amounts(&cell, &amounts)?;
+        if let Some(never) = self.core.never(&cell, &amounts) {
+            return Ok(never);
+        }
         self.core.look(&cell).await?;
-        let short = cell
-            .slots_of(quota)
-            .find(|(_, slot)| LimitView::of(slot).remaining.is_some_and(|remaining| remaining < amount));
+        let mut hard = cell.slots_of(quota).filter(|(_, slot)| slot.limit.enforcement() == Enforcement::Hard);
+        let short =
+            hard.find(|(_, slot)| LimitView::of(slot).remaining.is_some_and(|remaining| remaining < amount));
         let verdict = if short.is_some() { Verdict::Refused } else { Verdict::Allowed };
         Ok(explain(&cell, &amounts, None, verdict, short.map(|(index, _)| index), &[]))
     }
@@ -141,7 +143,7 @@ impl QuotaEnforcer {
     pub async fn set_custom_quota(&self, tenant_id: &TenantId, own: &Override) -> Result<()> {
         own.as_limit()?;
         self.core.store.put_override(tenant_id, own, self.core.clock.now()).await?;
-        self.core.forget(tenant_id);
+        self.core.replace(tenant_id).await;
         Ok(())
     }
 
@@ -157,7 +159,7 @@ impl QuotaEnforcer {
     ) -> Result<bool> {
         let removed =
             self.core.store.remove_override(tenant_id, quota, window, self.core.clock.now()).await?;
-        self.core.forget(tenant_id);
+        self.core.replace(tenant_id).await;
         Ok(removed)
     }
 
@@ -174,11 +176,16 @@ impl QuotaEnforcer {
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) on `plan` if the catalogue has none of this name; the store's.
     pub async fn assign_plan(&self, tenant_id: &TenantId, plan: Option<&str>) -> Result<()> {
-        let name =
-            plan.map(|name| self.core.catalogue.plan(name)).transpose()?.map(|plan| plan.name().clone());
+        let catalogue = self.core.catalogue();
+        let name = plan.map(|name| catalogue.plan(name)).transpose()?.map(|plan| plan.name().clone());
         self.core.store.set_plan(tenant_id, name.as_ref(), self.core.clock.now()).await?;
-        self.core.forget(tenant_id);
+        self.core.replace(tenant_id).await;
         Ok(())
+    }
+
+    /// Puts other plans in force in this process, from the next decision on.
+    pub fn replace_catalogue(&self, catalogue: Catalogue) {
+        self.core.replace_catalogue(catalogue);
     }
 
     /// Calls of the store for units so far.
@@ -293,11 +300,10 @@ impl TenantHandle {
     /// # Errors
     /// As [`QuotaEnforcer::enforce_multiple`].
     pub async fn enforce(&self, amounts: &[(Quota, u64)]) -> Result<Decision> {
-        if self.cell.is_retired() {
-            let cell = self.core.cell(&self.cell.tenant_id).await?;
-            return self.core.decide(&cell, amounts).await;
+        if let Some(decision) = self.core.decide(&self.cell, amounts).await? {
+            return Ok(decision);
         }
-        self.core.decide(&self.cell, amounts).await
+        self.core.decide_for(&self.cell.tenant_id, amounts).await
     }
 
     /// Admits from the units at hand, without I/O and without waiting; `None` if they do not suffice, then ask

@@ -51,6 +51,7 @@ pub enum WhenUnavailable {
 /// # Ok::<(), metertrail::Error>(())
 /// ```
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "Wire")]
 pub struct Limit {
     quota: Quota,
     window: Window,
@@ -92,6 +93,13 @@ impl Limit {
         self
     }
 
+    /// A copy that does this when the store cannot be reached.
+    #[must_use]
+    pub fn with_when_unavailable(mut self, when_unavailable: WhenUnavailable) -> Self {
+        self.when_unavailable = when_unavailable;
+        self
+    }
+
     /// A copy that allows so much.
     ///
     /// # Errors
@@ -130,5 +138,26 @@ impl Limit {
     /// What happens when the store cannot be reached.
     pub fn when_unavailable(&self) -> WhenUnavailable {
         self.when_unavailable
+    }
+}
+
+/// What is read back, before it is checked.
+#[derive(Deserialize)]
+struct Wire {
+    quota: Quota,
+    window: Window,
+    allowed: Allowed,
+    enforcement: Enforcement,
+    when_unavailable: WhenUnavailable,
+}
+
+impl TryFrom<Wire> for Limit {
+    type Error = Error;
+
+    fn try_from(wire: Wire) -> Result<Self> {
+        Self::unlimited(wire.quota, wire.window)
+            .with_enforcement(wire.enforcement)
+            .with_when_unavailable(wire.when_unavailable)
+            .with_allowed(wire.allowed)
     }
 }

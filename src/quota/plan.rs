@@ -11,6 +11,7 @@ use crate::{Error, Result};
 
 /// A named set of limits; at most one for each quota and kind of window.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "Wire")]
 pub struct Plan {
     name: Label,
     limits: Vec<Limit>,
@@ -54,6 +55,21 @@ impl Plan {
     }
 }
 
+/// What is read back, before it is checked.
+#[derive(Deserialize)]
+struct Wire {
+    name: Label,
+    limits: Vec<Limit>,
+}
+
+impl TryFrom<Wire> for Plan {
+    type Error = Error;
+
+    fn try_from(wire: Wire) -> Result<Self> {
+        Self::new(wire.name.as_str(), wire.limits)
+    }
+}
+
 /// The plans that a host sells, and the one that a tenant has if nobody said otherwise.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Catalogue {
@@ -66,6 +82,17 @@ impl Catalogue {
     pub fn new(default: Plan) -> Self {
         let name = default.name().clone();
         Self { plans: BTreeMap::from([(name.clone(), default)]), default: name }
+    }
+
+    /// The plans that a store keeps ([`Store::plans`](crate::Store::plans)), with the default among them.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `plan` if the default is not among them.
+    pub fn from_plans(plans: impl IntoIterator<Item = Plan>, default: impl AsRef<str>) -> Result<Self> {
+        let plans = plans.into_iter().map(|plan| (plan.name().clone(), plan)).collect();
+        let catalogue = Self { plans, default: Label::new("plan", default)? };
+        catalogue.default_plan()?;
+        Ok(catalogue)
     }
 
     /// A copy with one more plan.

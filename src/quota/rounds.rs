@@ -1,27 +1,30 @@
 //! What the engine does by itself, once a second and at the end.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use chrono::TimeDelta;
 
-use crate::quota::cell::Cell;
+use crate::quota::allowance::Epoch;
+use crate::quota::cell::{Amounts, Cell};
 use crate::quota::core::Core;
 use crate::quota::decision::Decision;
+use crate::quota::slot::Slot;
 use crate::quota::{AcquireRequest, LimitKey, SliceRequest};
 use crate::{Error, Result, TenantId};
 
 /// Units at hand go back to the store when the tenant asked for none so long.
 const IDLE_US: i64 = 10_000_000;
+/// A tenant that asked for nothing so long is forgotten; its next request resolves its limits anew.
+const EVICTED_AFTER_US: i64 = 600_000_000;
+/// A round ends at so many failures: the store is down.
+const FAILURES_MAX: u32 = 3;
 /// Changes are looked for so far back: clocks differ, and a transaction may commit late.
 const CHANGES_SLACK: TimeDelta = TimeDelta::minutes(1);
 
 impl Core {
     /// Admits from the units at hand only.
-    pub(crate) fn decide_at_hand(
-        &self,
-        cell: &Arc<Cell>,
-        amounts: crate::quota::cell::Amounts<'_>,
-    ) -> Option<Decision> {
+    pub(crate) fn decide_at_hand(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Option<Decision> {
         cell.try_take(self.tick.now_us(&*self.clock), amounts).map(Decision::admitted)
     }
 
@@ -58,16 +61,27 @@ impl Core {
             }
             Err(error) => tracing::warn!(%error, "metertrail: changed limits cannot be asked for"),
         }
+        let now_us = now.timestamp_micros();
+        let mut failures = 0;
         for cell in self.cells() {
-            let idle = now.timestamp_micros().saturating_sub(cell.last_used_us()) > IDLE_US;
-            let kept = if idle || !self.settings.slices {
-                self.give_back(&cell).await
-            } else {
-                self.renew(&cell).await
+            let idle_us = now_us.saturating_sub(cell.last_used_us());
+            if idle_us > EVICTED_AFTER_US {
+                self.forget(&cell.tenant_id);
+                continue;
+            }
+            let gives_back = idle_us > IDLE_US || !self.settings.slices;
+            let kept = async {
+                if gives_back {
+                    self.give_back(&cell).await?;
+                }
+                self.renew(&cell, false).await
             };
-            if let Err(error) = kept {
+            if let Err(error) = kept.await {
                 tracing::warn!(%error, "metertrail: slices cannot be looked after, trying again later");
-                return;
+                failures += 1;
+                if failures == FAILURES_MAX {
+                    return;
+                }
             }
         }
         if let Err(error) = self.give_retired_back().await {
@@ -75,11 +89,28 @@ impl Core {
         }
     }
 
-    /// Tells the store that the holder still answers for its slices.
-    async fn renew(&self, cell: &Arc<Cell>) -> Result<()> {
+    /// Lets the tenant's limits be resolved anew, and gives what is at hand of the old ones back at once.
+    pub(crate) async fn replace(&self, tenant_id: &TenantId) {
+        self.forget(tenant_id);
+        if let Err(error) = self.give_retired_back().await {
+            tracing::warn!(%error, "metertrail: slices of changed limits cannot be given back, trying again later");
+        }
+    }
+
+    /// Tells the store that the holder still answers for its slices, if it is time to or `at_once` is set; puts units at hand
+    /// that were granted without this process hearing of it.
+    async fn renew(&self, cell: &Arc<Cell>, at_once: bool) -> Result<()> {
         let now = self.clock.now();
-        let slices: Vec<SliceRequest> = cell.slots.iter().filter_map(|slot| slot.renewal(now)).collect();
-        if slices.is_empty() {
+        let third_us = i64::try_from(self.settings.slice_ttl.as_micros() / 3).unwrap_or(i64::MAX);
+        if !at_once && !cell.is_renewal_due(now.timestamp_micros(), third_us) {
+            return Ok(());
+        }
+        let asked: Vec<(&Slot, Epoch, SliceRequest)> = cell
+            .slots
+            .iter()
+            .filter_map(|slot| slot.renewal(now).map(|(epoch, request)| (slot, epoch, request)))
+            .collect();
+        if asked.is_empty() {
             return Ok(());
         }
         let ttl = TimeDelta::from_std(self.settings.slice_ttl).unwrap_or(TimeDelta::MAX);
@@ -90,16 +121,23 @@ impl Core {
             expires_at: now + ttl,
             reclaim: self.settings.reclaim,
             all_or_none: false,
-            slices,
+            slices: asked.iter().map(|(_, _, request)| request.clone()).collect(),
         };
-        self.within_time(self.store.acquire(&request)).await.map(drop)
+        let _asking = cell.asking.lock().await;
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
+        let granted = self.within_time(self.store.acquire(&request)).await?;
+        cell.renewed(now.timestamp_micros());
+        for ((slot, epoch, request), answer) in asked.iter().zip(granted) {
+            let fresh = slot.granted(*epoch, now, request, answer);
+            slot.allowance.put(*epoch, fresh);
+        }
+        Ok(())
     }
 
     /// Gives the units at hand back to the store. If the store is not reached they are forfeited with the window: they are
     /// no longer at hand, and nothing is sold twice.
     async fn give_back(&self, cell: &Cell) -> Result<()> {
-        let returns: Vec<(LimitKey, u64)> =
-            cell.slots.iter().filter_map(crate::quota::slot::Slot::give_back).collect();
+        let returns: Vec<(LimitKey, u64)> = cell.slots.iter().filter_map(Slot::give_back).collect();
         if returns.is_empty() {
             return Ok(());
         }
@@ -120,6 +158,7 @@ impl Core {
         for cell in &retired {
             // Two are the list's own and this one: nothing can come back to it after this.
             let is_last = Arc::strong_count(cell) == 2;
+            self.renew(cell, false).await?;
             self.give_back(cell).await?;
             if is_last {
                 let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,7 +173,9 @@ impl Core {
         let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut first: Option<Error> = None;
         for cell in &retired {
-            if let Err(error) = self.give_back(cell).await {
+            // What was granted to a call that was cancelled is found first.
+            let found = self.renew(cell, true).await;
+            if let Err(error) = found.and(self.give_back(cell).await) {
                 first.get_or_insert(error);
             }
         }

@@ -79,6 +79,8 @@ pub struct SliceRequest {
     pub want: u64,
     /// What this process used beyond its slices and the store does not know yet.
     pub unrecorded: u64,
+    /// Whether the limit refuses: one that only warns keeps nothing from being granted together.
+    pub binding: bool,
 }
 
 /// A request of one process for units of some limits of one tenant.
@@ -124,6 +126,13 @@ impl Standing {
         allowed.saturating_sub(taken.into_iter().fold(self.used, u64::saturating_add))
     }
 
+    /// Whether a need can be met: from units that were granted and lost, and from what is left.
+    pub fn can_meet(&self, request: &SliceRequest) -> bool {
+        let lost = self.granted_here.saturating_sub(request.known_granted);
+        let left = self.left(request.allowed).saturating_sub(request.unrecorded);
+        lost.saturating_add(left) >= request.need
+    }
+
     /// How many units to grant beyond those granted before. Never more than is left, so that at every grant
     /// used + leased + forfeited ≤ limit; never less than the need, unless nothing. Between the two an eighth of an equal
     /// share of what is left: the slices shrink by themselves as the limit nears, and the last unit can be sold.
@@ -154,7 +163,7 @@ impl Granted {
     pub fn all_or_none(request: &AcquireRequest, mut answers: Vec<Self>) -> Vec<Self> {
         let meets = |(slice, answer): (&SliceRequest, &Self)| {
             let lost = answer.standing.granted_here.saturating_sub(slice.known_granted);
-            lost.saturating_add(answer.granted) >= slice.need
+            !slice.binding || lost.saturating_add(answer.granted) >= slice.need
         };
         if request.all_or_none && !request.slices.iter().zip(&answers).all(meets) {
             for answer in &mut answers {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::quota::allowance::{Allowance, Epoch};
-use crate::quota::{Allowed, Granted, Limit, LimitKey, LimitSource, SliceRequest, Standing};
+use crate::quota::{Allowed, Enforcement, Granted, Limit, LimitKey, LimitSource, SliceRequest, Standing};
 use crate::time::{TimeRange, Zone};
 
 /// Windows whose holds can still be settled into them.
@@ -110,15 +110,19 @@ impl Slot {
     /// Begins the window of this instant, if it is another than the present one. Units of the old one are gone with it.
     /// A clock that jumped back leads into a window that was left before; its books are taken up where they were.
     pub(crate) fn enter(&self, now: DateTime<Utc>, zone: Zone) {
-        let range = self.limit.window().range_at(now, zone);
         let mut books = self.books();
+        if books.present.range.is_some_and(|range| range.contains(now)) {
+            return;
+        }
+        let range = self.limit.window().range_at(now, zone);
         if books.present.range == Some(range) {
             return;
         }
         // Nobody finds the window present between the two: not the old one, whose units are gone, nor the new one.
         self.ends_at_us.store(i64::MIN, Ordering::Release);
-        let (epoch, _) = self.allowance.roll();
-        let left = books.present;
+        let (epoch, at_hand) = self.allowance.roll();
+        let mut left = books.present;
+        left.returned = left.returned.saturating_add(at_hand);
         if left.range.is_some() {
             books.past.push_back(left);
         }
@@ -129,8 +133,8 @@ impl Slot {
         let is_new = books.latest_start.is_none_or(|latest| latest < range.start());
         let known_granted = earlier.map_or(if is_new { 0 } else { UNKNOWN }, |account| account.known_granted);
         let returned = earlier.map_or(0, |account| account.returned);
-        books.present =
-            Account { epoch, range: Some(range), known_granted, returned, returned_told: returned };
+        let returned_told = earlier.map_or(0, |account| account.returned_told);
+        books.present = Account { epoch, range: Some(range), known_granted, returned, returned_told };
         books.latest_start = books.latest_start.max(Some(range.start()));
         books.unrecorded = 0;
         books.standing = Standing::default();
@@ -174,12 +178,19 @@ impl Slot {
             need,
             want,
             unrecorded: books.unrecorded,
+            binding: self.limit.enforcement() == Enforcement::Hard,
         };
         Some((books.present.epoch, request))
     }
 
     /// Notes what the store answered: gives the units that are new here, to be used in that epoch.
-    pub(crate) fn granted(&self, epoch: Epoch, now: DateTime<Utc>, need: u64, answer: Granted) -> u64 {
+    pub(crate) fn granted(
+        &self,
+        epoch: Epoch,
+        now: DateTime<Utc>,
+        request: &SliceRequest,
+        answer: Granted,
+    ) -> u64 {
         let mut books = self.books();
         if books.present.epoch != epoch {
             return 0;
@@ -192,7 +203,7 @@ impl Slot {
         books.standing.granted_here = total;
         books.standing.leased_here = books.standing.leased_here.saturating_add(answer.granted);
         books.seen_at = Some(now);
-        books.refused_until = (fresh < need).then_some(now + REFUSAL_KEEPS);
+        books.refused_until = (!answer.standing.can_meet(request)).then_some(now + REFUSAL_KEEPS);
         fresh
     }
 
@@ -243,19 +254,22 @@ impl Slot {
     }
 
     /// A request that asks for nothing, if the store has leased anything.
-    pub(crate) fn renewal(&self, now: DateTime<Utc>) -> Option<SliceRequest> {
+    pub(crate) fn renewal(&self, now: DateTime<Utc>) -> Option<(Epoch, SliceRequest)> {
         let allowed = self.allowed()?;
         let books = self.books();
         let range = books.present.range.filter(|range| range.contains(now))?;
-        let leased = books.present.known_granted > books.present.returned;
-        leased.then(|| SliceRequest {
+        // What was asked for may have been granted without this process hearing of it.
+        let leased = books.present.known_granted > books.present.returned || books.last_want > 0;
+        let request = SliceRequest {
             key: self.key(range),
             allowed,
             known_granted: books.present.known_granted,
             need: 0,
             want: 0,
             unrecorded: books.unrecorded,
-        })
+            binding: false,
+        };
+        leased.then_some((books.present.epoch, request))
     }
 
     /// Uses units of the present window for what was used without a hold, or beyond it. Gives the epoch and how much of

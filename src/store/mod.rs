@@ -15,7 +15,8 @@ use chrono::{DateTime, Utc};
 
 use crate::page::Page;
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
+    Window,
 };
 use crate::text::Label;
 use crate::time::TimeRange;
@@ -150,6 +151,18 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// # Errors
     /// Whatever the store meets.
     async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas>;
+
+    /// Keeps a plan, in place of one of the same name.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn put_plan(&self, plan: &Plan) -> Result<()>;
+
+    /// The plans that are kept, by name.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn plans(&self) -> Result<Vec<Plan>>;
 
     /// Puts a tenant on a plan, or takes it off.
     ///

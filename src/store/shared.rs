@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 
 use crate::page::Page;
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
+    Window,
 };
 use crate::store::{Appended, Store};
 use crate::text::Label;
@@ -66,6 +67,14 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
         (**self).tenant_quotas(tenant_id).await
+    }
+
+    async fn put_plan(&self, plan: &Plan) -> Result<()> {
+        (**self).put_plan(plan).await
+    }
+
+    async fn plans(&self) -> Result<Vec<Plan>> {
+        (**self).plans().await
     }
 
     async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {

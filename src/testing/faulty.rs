@@ -312,6 +312,14 @@ impl Store for FaultyStore {
         self.call(Method::TenantQuotas, self.store.tenant_quotas(tenant_id)).await
     }
 
+    async fn put_plan(&self, plan: &crate::quota::Plan) -> Result<()> {
+        self.call(Method::PutPlan, self.store.put_plan(plan)).await
+    }
+
+    async fn plans(&self) -> Result<Vec<crate::quota::Plan>> {
+        self.call(Method::Plans, self.store.plans()).await
+    }
+
     async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
         self.call(Method::SetPlan, self.store.set_plan(tenant_id, plan, now)).await
     }

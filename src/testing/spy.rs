@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 use crate::page::Page;
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
+    Window,
 };
 use crate::store::{Appended, Store};
 use crate::text::Label;
@@ -42,6 +43,10 @@ pub enum Method {
     Standing,
     /// [`Store::tenant_quotas`].
     TenantQuotas,
+    /// [`Store::put_plan`].
+    PutPlan,
+    /// [`Store::plans`].
+    Plans,
     /// [`Store::set_plan`].
     SetPlan,
     /// [`Store::put_override`].
@@ -76,6 +81,10 @@ pub enum Call {
     Standing(TenantId, HolderId, Vec<LimitKey>),
     /// [`Store::tenant_quotas`].
     TenantQuotas(TenantId),
+    /// [`Store::put_plan`].
+    PutPlan(Plan),
+    /// [`Store::plans`].
+    Plans,
     /// [`Store::set_plan`].
     SetPlan(TenantId, Option<Label>),
     /// [`Store::put_override`].
@@ -100,6 +109,8 @@ impl Call {
             Self::GiveBack(..) => Method::GiveBack,
             Self::Standing(..) => Method::Standing,
             Self::TenantQuotas(..) => Method::TenantQuotas,
+            Self::PutPlan(_) => Method::PutPlan,
+            Self::Plans => Method::Plans,
             Self::SetPlan(..) => Method::SetPlan,
             Self::PutOverride(..) => Method::PutOverride,
             Self::RemoveOverride(..) => Method::RemoveOverride,
@@ -310,6 +321,16 @@ impl Store for SpyStore {
     async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
         let _begun = self.begin(Call::TenantQuotas(tenant_id.clone()));
         self.store.tenant_quotas(tenant_id).await
+    }
+
+    async fn put_plan(&self, plan: &Plan) -> Result<()> {
+        let _begun = self.begin(Call::PutPlan(plan.clone()));
+        self.store.put_plan(plan).await
+    }
+
+    async fn plans(&self) -> Result<Vec<Plan>> {
+        let _begun = self.begin(Call::Plans);
+        self.store.plans().await
     }
 
     async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {

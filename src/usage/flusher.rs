@@ -174,6 +174,7 @@ async fn write(
                 for event in &segment.events[part.clone()] {
                     tally.reject(event, &error);
                 }
+                segment.settlings_of(&part).iter().for_each(|(_, settling)| settling.undo());
                 results.extend(part.map(|_| Err(error.clone())));
             }
             Err(_) => {

@@ -7,7 +7,9 @@ mod ack;
 mod amount;
 mod buffer;
 mod event;
+mod flush;
 pub(crate) mod flusher;
+mod health;
 mod id;
 mod metadata;
 mod operation;
@@ -26,6 +28,8 @@ pub use self::event::{
     CustomEventType, ERROR_MESSAGE_BYTES_MAX, EVENT_TYPE_BYTES_MAX, ErrorMessage, EventType, Outcome,
     UsageEvent,
 };
+pub use self::flush::{FlushPolicy, Overflow};
+pub use self::health::{Health, ShutdownReport};
 pub use self::id::EventId;
 pub use self::metadata::{METADATA_BYTES_MAX, METADATA_DEPTH_MAX, Metadata};
 pub use self::operation::{Actual, Operation};
@@ -36,4 +40,4 @@ pub use self::query::{
 pub use self::rollup::{UsageDelta, UsageMetrics};
 pub use self::sketch::{LatencySketch, Quantile};
 pub use self::tokens::{TOKENS_PER_EVENT_MAX, TokenClass, TokenCounts, TokenSource, TokenUsage};
-pub use self::tracker::{FlushPolicy, Health, Overflow, ShutdownReport, UsageTracker, UsageTrackerBuilder};
+pub use self::tracker::{UsageTracker, UsageTrackerBuilder};

@@ -18,8 +18,8 @@ use crate::upkeep::{self, RollUp};
 use crate::usage::buffer::Buffer;
 use crate::usage::flusher::{Flusher, Tally};
 use crate::usage::{
-    Ack, Consumer, EventQuery, EventType, Measure, Operation, Outcome, TopConsumersQuery, UsageEvent,
-    UsagePeriod, UsageSummary,
+    Ack, Consumer, EventQuery, EventType, FlushPolicy, Health, Measure, Operation, Outcome, Overflow,
+    ShutdownReport, TopConsumersQuery, UsageEvent, UsagePeriod, UsageSummary,
 };
 use crate::{Error, ErrorKind, Result, TenantId};
 
@@ -290,71 +290,6 @@ impl Drop for Handle {
     }
 }
 
-/// When the buffer is written. Whoever awaits an [`Ack`] does not wait for these bounds: what has gathered is written
-/// at once.
-///
-/// ```
-/// use metertrail::FlushPolicy;
-/// use std::time::Duration;
-///
-/// assert_eq!(FlushPolicy::relaxed().age, Duration::from_secs(10));
-/// ```
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct FlushPolicy {
-    /// As soon as so many events have gathered; also the size of a batch. 1 to 10,000.
-    pub events: usize,
-    /// At the latest this long after the first of them.
-    pub age: Duration,
-    /// How many batches may be on their way at once. At least 1.
-    pub concurrency: usize,
-}
-
-impl FlushPolicy {
-    /// Batches of 100 events, at the latest after 10 seconds, one at a time: few, regular writes.
-    pub fn relaxed() -> Self {
-        Self { events: 100, age: Duration::from_secs(10), concurrency: 1 }
-    }
-
-    /// A copy with another bound on the number of events.
-    #[must_use]
-    pub fn with_events(mut self, events: usize) -> Self {
-        self.events = events;
-        self
-    }
-
-    /// A copy with another bound on the age.
-    #[must_use]
-    pub fn with_age(mut self, age: Duration) -> Self {
-        self.age = age;
-        self
-    }
-
-    /// A copy with another number of batches on their way at once.
-    #[must_use]
-    pub fn with_concurrency(mut self, concurrency: usize) -> Self {
-        self.concurrency = concurrency;
-        self
-    }
-}
-
-impl Default for FlushPolicy {
-    /// Batches of 1,000 events, at the latest after 50 milliseconds, two at a time.
-    fn default() -> Self {
-        Self { events: 1_000, age: Duration::from_millis(50), concurrency: 2 }
-    }
-}
-
-/// What happens to an event that finds the buffer full.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Overflow {
-    /// It is accepted once there is room, for which its [`Ack`] has to be awaited: back-pressure.
-    #[default]
-    Wait,
-    /// It is dropped and counted in [`Health::dropped`].
-    Drop,
-}
-
 /// Settings of a [`UsageTracker`].
 #[derive(Clone, Debug)]
 #[must_use]
@@ -462,46 +397,4 @@ impl UsageTrackerBuilder {
         };
         Ok(UsageTracker { handle: Arc::new(handle) })
     }
-}
-
-/// How a tracker is doing. Counts are since its start.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Health {
-    /// Events accepted and not yet written.
-    pub pending: usize,
-    /// Events written.
-    pub written: u64,
-    /// Events that had already been written.
-    pub duplicates: u64,
-    /// Events whose id or idempotency key belongs to another event.
-    pub conflicts: u64,
-    /// Events that the store refused for good.
-    pub rejected: u64,
-    /// Events that found the buffer full.
-    pub dropped: u64,
-    /// Attempts to write that had to be repeated.
-    pub retries: u64,
-    /// Why the last attempt to write failed, if it did.
-    pub last_error: Option<Error>,
-}
-
-/// What became of all that a tracker accepted.
-#[derive(Debug)]
-#[non_exhaustive]
-#[must_use = "it says what could not be written"]
-pub struct ShutdownReport {
-    /// Events written since the start.
-    pub written: u64,
-    /// Events that had already been written.
-    pub duplicates: u64,
-    /// Events whose id or idempotency key belongs to another event.
-    pub conflicts: u64,
-    /// Events that found the buffer full.
-    pub dropped: u64,
-    /// The latest events that the store refused for good, and why; at most 1,000.
-    pub rejected: Vec<(UsageEvent, Error)>,
-    /// Events that the store did not confirm in time. Some of them may be kept: record them again as they are, with
-    /// [`UsageTracker::record`], and each counts once.
-    pub unwritten: Vec<UsageEvent>,
 }

@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::{Manager, Pool, Runtime};
 use metertrail::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
+    Window,
 };
 use metertrail::store::{Appended, Store};
 use metertrail::testing::conformance::{CASES, StoreUnderTest};
@@ -295,6 +296,14 @@ impl Store for FlawedStore {
 
     async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
         self.store.tenant_quotas(tenant_id).await
+    }
+
+    async fn put_plan(&self, plan: &Plan) -> Result<()> {
+        self.store.put_plan(plan).await
+    }
+
+    async fn plans(&self) -> Result<Vec<Plan>> {
+        self.store.plans().await
     }
 
     async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {

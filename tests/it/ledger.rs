@@ -147,8 +147,8 @@ const TOKENS: &str = "(tokens_input + tokens_cache_read + tokens_cache_write + t
 
 const COUNTS: &str = "count(*), count(*) FILTER (WHERE outcome = 'success'), count(*) FILTER (WHERE outcome = 'failure'), \
     count(*) FILTER (WHERE outcome = 'rate_limited'), count(*) FILTER (WHERE outcome = 'quota_exceeded'), \
-    count(*) FILTER (WHERE outcome = 'abandoned'), count(*) FILTER (WHERE event_type = 'chat_message'), \
-    count(*) FILTER (WHERE event_type = 'embedding'), sum(TOKENS)::bigint, sum(tokens_input)::bigint, \
+    count(*) FILTER (WHERE outcome = 'abandoned'), count(*) FILTER (WHERE event_type = 'chat_message' AND outcome IN ('success', 'abandoned')), \
+    count(*) FILTER (WHERE event_type = 'embedding' AND outcome IN ('success', 'abandoned')), sum(TOKENS)::bigint, sum(tokens_input)::bigint, \
     sum(tokens_output)::bigint, sum(tokens_cache_read)::bigint, \
     coalesce(sum(TOKENS) FILTER (WHERE tokens_estimated), 0)::bigint, \
     count(*) FILTER (WHERE cost_usd IS NULL AND TOKENS > 0), \

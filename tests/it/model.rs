@@ -162,7 +162,9 @@ impl Model {
         let mut measures: BTreeMap<String, Decimal> = BTreeMap::new();
         let mut latencies = Vec::new();
         for event in &events {
-            *by_type.entry(event.event_type.clone()).or_default() += 1;
+            if matches!(event.outcome, Outcome::Success | Outcome::Abandoned) {
+                *by_type.entry(event.event_type.clone()).or_default() += 1;
+            }
             for class in TokenClass::ALL {
                 tokens.set(class, tokens.get(class) + event.tokens.get(class));
             }

@@ -1,149 +1,147 @@
+//! Quotas from the outside, on memory and on Postgres.
+
+mod cancelling;
+mod changing;
+mod contending;
+mod deciding;
+mod mended;
+mod failing;
+mod settling;
+mod windows;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use metertrail::quota::*;
-use metertrail::testing::postgres::{TestDatabase, TestPostgres};
-use metertrail::{EventType, MemoryStore, PostgresStore, Store, TenantId, TokenUsage, UsageTracker};
+use chrono::{DateTime, Utc};
+use metertrail::quota::{
+    Allowed, Catalogue, Limit, LimitView, Override, Plan, Quota, QuotaEnforcer, QuotaEnforcerBuilder,
+    WhenUnavailable, Window,
+};
+use metertrail::testing::ManualClock;
+use metertrail::testing::postgres::TestDatabase;
+use metertrail::{EventType, MemoryStore, Store, TenantId, UsageTracker};
 
-fn catalogue(tokens: u64, calls: u64, messages: u64) -> Catalogue {
-    let hard = |quota, amount| Limit::hard(quota, Window::Day, amount, WhenUnavailable::Deny).unwrap();
-    let limits =
-        [hard(Quota::Tokens, tokens), hard(Quota::ApiCalls, calls), hard(Quota::ChatMessages, messages)];
-    Catalogue::new(Plan::new("pro", limits).unwrap())
+use crate::ledger;
+
+/// A `#[tokio::test]` on each store of an async function that takes a [`Bed`].
+macro_rules! on_both_stores {
+    ($($(#[$attribute:meta])* $name:ident,)*) => {
+        mod memory {
+            $($(#[$attribute])* #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::quota::Bed::memory()).await;
+            })*
+        }
+        mod postgres {
+            $($(#[$attribute])* #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::quota::Bed::postgres().await).await;
+            })*
+        }
+    };
+}
+use on_both_stores;
+
+/// A store, and a clock that stands still at noon of a Sunday.
+struct Bed {
+    store: Arc<dyn Store>,
+    clock: ManualClock,
+    database: Option<TestDatabase>,
 }
 
-async fn database() -> TestDatabase {
-    TestPostgres::shared()
-        .unwrap()
-        .database_from(
-            "migrated",
-            |url| async move { PostgresStore::from_url(&url)?.migrate().await.map(drop) },
-        )
-        .await
-        .unwrap()
-}
+impl Bed {
+    fn memory() -> Self {
+        Self { store: Arc::new(MemoryStore::new()), clock: ManualClock::new(noon()), database: None }
+    }
 
-async fn hold_50_settle_500(store: Arc<dyn Store>) {
-    let quotas = QuotaEnforcer::start(Arc::clone(&store), catalogue(100, 1000, 1000)).unwrap();
-    let tracker = UsageTracker::builder(Arc::clone(&store)).quotas(&quotas).start().unwrap();
-    let tenant = TenantId::new("acme").unwrap();
-    let decision = quotas.enforce(&tenant, &Quota::Tokens, 50).await.unwrap();
-    assert!(decision.is_allowed());
-    println!("{:#?}", decision.limits());
-    tracker
-        .track(&tenant, EventType::ChatMessage)
-        .hold(decision.into_hold())
-        .record_success(TokenUsage::reported(500, 0).unwrap())
-        .await
-        .unwrap();
-    let status = quotas.quota_status(&tenant).await.unwrap();
-    println!("{status:#?}");
-    assert_eq!(status.limits[0].used, 500);
-    let decision = quotas.enforce(&tenant, &Quota::Tokens, 1).await.unwrap();
-    println!("{decision}");
-    assert!(!decision.is_allowed());
-    assert_eq!(quotas.quota_status(&tenant).await.unwrap().limits[0].held, 0);
-    let never = quotas.enforce(&tenant, &Quota::Tokens, 101).await.unwrap();
-    println!("{never}");
-    assert_eq!(never.retry(), Some(Retry::Never));
-}
+    async fn postgres() -> Self {
+        let database = ledger::database().await;
+        let store = Arc::new(ledger::store(database.url()));
+        Self { store, clock: ManualClock::new(noon()), database: Some(database) }
+    }
 
-#[tokio::test]
-async fn memory_hold_50_settle_500() {
-    hold_50_settle_500(Arc::new(MemoryStore::new())).await;
-}
-
-#[tokio::test]
-async fn postgres_hold_50_settle_500() {
-    let db = database().await;
-    hold_50_settle_500(Arc::new(PostgresStore::connect(db.url()).await.unwrap())).await;
-}
-
-async fn contend(stores: Vec<Arc<dyn Store>>, direct: bool) {
-    let limit = 100_000;
-    let admitted = Arc::new([const { AtomicU64::new(0) }; 3]);
-    let tenant = TenantId::new("acme").unwrap();
-    let mut tasks = Vec::new();
-    let mut enforcers = Vec::new();
-    let started = std::time::Instant::now();
-    for (index, store) in stores.into_iter().enumerate() {
-        let builder = QuotaEnforcer::builder(Arc::clone(&store), catalogue(limit, 1_000_000, 1_000_000));
-        let quotas = if direct { builder.direct() } else { builder }.start().unwrap();
-        let tracker = UsageTracker::builder(Arc::clone(&store)).quotas(&quotas).start().unwrap();
-        enforcers.push((quotas.clone(), tracker.clone()));
-        for task in 0..4u64 {
-            let (quotas, tracker, tenant, admitted) =
-                (quotas.clone(), tracker.clone(), tenant.clone(), Arc::clone(&admitted));
-            tasks.push(tokio::spawn(async move {
-                let mut seed = index as u64 * 31 + task + 1;
-                let mut refused = 0;
-                loop {
-                    seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                    let amount = 1 + (seed >> 33) % 500;
-                    let amounts = [(Quota::Tokens, amount), (Quota::ApiCalls, 1), (Quota::ChatMessages, 1)];
-                    let decision = quotas.enforce_multiple(&tenant, &amounts).await.unwrap();
-                    if decision.is_allowed() {
-                        admitted[0].fetch_add(amount, Ordering::Relaxed);
-                        admitted[1].fetch_add(1, Ordering::Relaxed);
-                        drop(
-                            tracker
-                                .track(&tenant, EventType::ChatMessage)
-                                .hold(decision.into_hold())
-                                .record_success(TokenUsage::reported(amount, 0).unwrap()),
-                        );
-                    } else {
-                        refused += 1;
-                        if refused > 200 {
-                            break;
-                        }
-                    }
-                    tokio::task::yield_now().await;
-                }
-            }));
+    /// The store as another process has it: with connections of its own.
+    fn other_store(&self) -> Arc<dyn Store> {
+        match &self.database {
+            Some(database) => Arc::new(ledger::store(database.url())),
+            None => Arc::clone(&self.store),
         }
     }
-    for task in tasks {
-        task.await.unwrap();
+
+    fn builder(&self, catalogue: Catalogue) -> QuotaEnforcerBuilder {
+        QuotaEnforcer::builder(Arc::clone(&self.store), catalogue).clock(self.clock.clone()).tick(None)
     }
-    println!(
-        "{:?} admitted {:?} trips {}",
-        started.elapsed(),
-        admitted,
-        enforcers.iter().map(|(q, _)| q.round_trips()).sum::<u64>()
-    );
-    assert!(admitted[0].load(Ordering::Relaxed) <= limit);
-    for (_, tracker) in &enforcers {
-        let _ = tracker.shutdown(Duration::from_secs(10)).await.unwrap();
+
+    fn quotas(&self, catalogue: Catalogue) -> QuotaEnforcer {
+        self.builder(catalogue).start().unwrap()
     }
-    for (quotas, _) in &enforcers {
-        quotas.shutdown(Duration::from_secs(10)).await.unwrap();
+
+    fn tracker(&self, quotas: &QuotaEnforcer) -> UsageTracker {
+        UsageTracker::builder(Arc::clone(&self.store))
+            .clock(self.clock.clone())
+            .quotas(quotas)
+            .start()
+            .unwrap()
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn memory_contend() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    contend(vec![store; 8], false).await;
+fn noon() -> DateTime<Utc> {
+    at("2026-03-01T12:00:30Z")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn postgres_contend() {
-    let db = database().await;
-    let mut stores: Vec<Arc<dyn Store>> = Vec::new();
-    for _ in 0..8 {
-        stores.push(Arc::new(PostgresStore::connect(db.url()).await.unwrap()));
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn acme() -> TenantId {
+    TenantId::new("acme").unwrap()
+}
+
+fn hard(quota: Quota, amount: u64) -> Limit {
+    Limit::hard(quota, Window::Day, amount, WhenUnavailable::Deny).unwrap()
+}
+
+fn plan(name: &str, limits: impl IntoIterator<Item = Limit>) -> Plan {
+    Plan::new(name, limits).unwrap()
+}
+
+fn catalogue(limits: impl IntoIterator<Item = Limit>) -> Catalogue {
+    Catalogue::new(plan("free", limits))
+}
+
+/// A catalogue of one hard limit on the day's tokens.
+fn tokens(amount: u64) -> Catalogue {
+    catalogue([hard(Quota::Tokens, amount)])
+}
+
+fn own(quota: Quota, window: Window, allowed: Allowed) -> Override {
+    Override { quota, window, allowed, expires_at: None, reason: None }
+}
+
+/// How the tenant's limit on a quota stands: the first one that names it.
+async fn view(quotas: &QuotaEnforcer, quota: &Quota) -> LimitView {
+    let status = quotas.quota_status(&acme()).await.unwrap();
+    status.limits.into_iter().find(|limit| &limit.quota == quota).unwrap()
+}
+
+/// Asks for tokens and keeps the hold, if it is allowed.
+async fn hold(quotas: &QuotaEnforcer, amount: u64) -> Option<metertrail::quota::Hold> {
+    quotas.enforce(&acme(), &Quota::Tokens, amount).await.unwrap().into_hold()
+}
+
+/// Whether an amount of tokens is admitted; if so it is given back at once.
+async fn admits(quotas: &QuotaEnforcer, amount: u64) -> bool {
+    quotas.enforce(&acme(), &Quota::Tokens, amount).await.unwrap().is_allowed()
+}
+
+/// Asks again until tokens are admitted, since a refusal is repeated for a moment without asking the store.
+async fn admitted_soon(bed: &Bed, quotas: &QuotaEnforcer, amount: u64) -> metertrail::quota::Hold {
+    for _ in 0..200 {
+        if let Some(hold) = hold(quotas, amount).await {
+            return hold;
+        }
+        bed.clock.advance(Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    contend(stores.clone(), false).await;
-    let quotas =
-        QuotaEnforcer::start(Arc::clone(&stores[0]), catalogue(100_000, 1_000_000, 1_000_000)).unwrap();
-    let tenant = TenantId::new("acme").unwrap();
-    let status = quotas.quota_status(&tenant).await.unwrap();
-    println!("{:#?}", status.limits[0]);
-    let remaining = status.limits[0].remaining.unwrap();
-    if remaining > 0 {
-        let d = quotas.enforce(&tenant, &Quota::Tokens, remaining).await.unwrap();
-        println!("{d} {:?}", d.limits());
-        assert!(d.is_allowed());
-    }
+    panic!("{amount} tokens are never admitted: {:?}", view(quotas, &Quota::Tokens).await);
 }

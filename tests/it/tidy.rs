@@ -19,18 +19,39 @@ const MODULES: &[Module] = &[
     Module { name: "page", may_name: &["error", "tenant", "text", "time"], may_use_tokio: false },
     Module { name: USAGE_DATA, may_name: &["error", "page", "tenant", "text", "time"], may_use_tokio: false },
     Module {
+        name: QUOTA_DATA,
+        may_name: &["error", "tenant", "text", "time", USAGE_DATA],
+        may_use_tokio: false,
+    },
+    Module {
+        name: QUOTA_ENGINE,
+        may_name: &["atomic", "error", "store", "tenant", "text", "time", "upkeep", QUOTA_DATA, USAGE_DATA],
+        may_use_tokio: true,
+    },
+    Module {
         name: USAGE_ENGINE,
-        may_name: &["error", "page", "store", "tenant", "text", "time", "upkeep", USAGE_DATA],
+        may_name: &[
+            "error",
+            "page",
+            "store",
+            "tenant",
+            "text",
+            "time",
+            "upkeep",
+            QUOTA_DATA,
+            QUOTA_ENGINE,
+            USAGE_DATA,
+        ],
         may_use_tokio: true,
     },
     Module {
         name: "store",
-        may_name: &["error", "page", "tenant", "text", "time", USAGE_DATA],
+        may_name: &["error", "page", "tenant", "text", "time", QUOTA_DATA, USAGE_DATA],
         may_use_tokio: true,
     },
     Module {
         name: "upkeep",
-        may_name: &["error", "store", "time", USAGE_DATA, USAGE_ENGINE],
+        may_name: &["error", "store", "time", QUOTA_ENGINE, USAGE_DATA, USAGE_ENGINE],
         may_use_tokio: true,
     },
     Module { name: "testing", may_name: &["*"], may_use_tokio: true },
@@ -38,7 +59,11 @@ const MODULES: &[Module] = &[
 ];
 /// The files of `src/usage` that are plain data; every other one there is the engine.
 const USAGE_DATA_FILES: &[&str] =
-    &["amount", "event", "id", "metadata", "query", "rollup", "sketch", "tokens"];
+    &["amount", "event", "flush", "id", "metadata", "query", "rollup", "sketch", "tokens"];
+/// Likewise of `src/quota`.
+const QUOTA_DATA_FILES: &[&str] = &["kind", "limit", "plan", "slice", "window"];
+const QUOTA_DATA: &str = "quota (plain data)";
+const QUOTA_ENGINE: &str = "quota (engine)";
 const USAGE_DATA: &str = "usage (plain data)";
 const USAGE_ENGINE: &str = "usage (engine)";
 
@@ -193,6 +218,10 @@ fn module_name(path: &[String]) -> String {
             USAGE_DATA.to_owned()
         }
         [root, ..] if root == "usage" => USAGE_ENGINE.to_owned(),
+        [root, file, ..] if root == "quota" && QUOTA_DATA_FILES.contains(&file.as_str()) => {
+            QUOTA_DATA.to_owned()
+        }
+        [root, ..] if root == "quota" => QUOTA_ENGINE.to_owned(),
         [root, ..] => root.clone(),
     }
 }

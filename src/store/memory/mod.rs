@@ -14,7 +14,8 @@ use rust_decimal::Decimal;
 use self::ledger::Ledger;
 use crate::page::{Cursor, Page};
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
+    Window,
 };
 use crate::store::{Appended, Store, check_batch, check_periods, check_range};
 use crate::text::Label;
@@ -39,6 +40,7 @@ use crate::{Result, TenantId};
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     tenants: RwLock<BTreeMap<TenantId, Tenant>>,
+    plans: RwLock<BTreeMap<Label, Plan>>,
 }
 
 #[derive(Debug, Default)]
@@ -194,6 +196,15 @@ impl Store for MemoryStore {
 
     async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
         Ok(self.read().get(tenant_id).map(|tenant| tenant.ledger.quotas()).unwrap_or_default())
+    }
+
+    async fn put_plan(&self, plan: &Plan) -> Result<()> {
+        self.plans.write().unwrap_or_else(PoisonError::into_inner).insert(plan.name().clone(), plan.clone());
+        Ok(())
+    }
+
+    async fn plans(&self) -> Result<Vec<Plan>> {
+        Ok(self.plans.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect())
     }
 
     async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {

@@ -29,7 +29,8 @@ use self::error::{from_pool, from_postgres, is_for_a_missing_partition, is_uniqu
 use self::lent::Lent;
 use crate::page::Page;
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
+    Window,
 };
 use crate::store::{Appended, Store, check_batch, check_periods, check_range};
 use crate::text::Label;
@@ -417,6 +418,26 @@ impl Store for PostgresStore {
             let answer = quota::tenant_quotas(&***lent.client()?, tenant_id).await?;
             lent.give_back();
             Ok(answer)
+        })
+        .await
+    }
+
+    async fn put_plan(&self, plan: &Plan) -> Result<()> {
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            quota::put_plan(&***lent.client()?, plan).await?;
+            lent.give_back();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn plans(&self) -> Result<Vec<Plan>> {
+        self.timed(async {
+            let mut lent = self.lend().await?;
+            let plans = quota::plans(&***lent.client()?).await?;
+            lent.give_back();
+            Ok(plans)
         })
         .await
     }

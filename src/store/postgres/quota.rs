@@ -16,7 +16,7 @@ use super::query;
 use super::rows::{amounts_from_json, get, natural};
 use super::sql;
 use crate::quota::{
-    AcquireRequest, Allowed, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing,
+    AcquireRequest, Allowed, Granted, HolderId, Limit, LimitKey, Override, Plan, Quota, Settlement, Standing,
     TenantQuotas, Window,
 };
 use crate::store::{Appended, check_range};
@@ -262,6 +262,26 @@ fn read_override(row: &Row) -> Result<Override> {
         expires_at: get(row, 3)?,
         reason: get::<Option<&str>>(row, 4)?.map(|reason| Label::new("reason", reason)).transpose()?,
     })
+}
+
+pub(super) async fn put_plan(client: &impl GenericClient, plan: &Plan) -> Result<()> {
+    let limits = serde_json::to_value(plan.limits())
+        .map_err(|error| Error::invalid("limits", "cannot be written as JSON").with_source(error))?;
+    let name = plan.name().as_str();
+    let parameters: [Parameter<'_>; 2] = [(&name, Type::TEXT), (&limits, Type::JSONB)];
+    client.query_typed(sql::PUT_QUOTA_PLAN, &parameters).await.map_err(from_postgres)?;
+    Ok(())
+}
+
+pub(super) async fn plans(client: &impl GenericClient) -> Result<Vec<Plan>> {
+    let rows = client.query_typed(sql::QUOTA_PLANS, &[]).await.map_err(from_postgres)?;
+    let plan = |row| {
+        let limits: Vec<Limit> = serde_json::from_value(get::<Value>(row, 1)?).map_err(|error| {
+            Error::new(ErrorKind::Store, "a plan's limits cannot be read").with_source(error)
+        })?;
+        Plan::new(get::<&str>(row, 0)?, limits)
+    };
+    rows.iter().map(plan).collect()
 }
 
 pub(super) async fn set_plan(

@@ -26,8 +26,10 @@ statements! {
     MISSING_USAGE_PARTITIONS = "missing_usage_partitions";
     PRUNE_QUOTA_SLICES = "prune_quota_slices";
     PUT_QUOTA_OVERRIDE = "put_quota_override";
+    PUT_QUOTA_PLAN = "put_quota_plan";
     QUOTA_CHANGES = "quota_changes";
     QUOTA_OVERRIDES = "quota_overrides";
+    QUOTA_PLANS = "quota_plans";
     QUOTA_SLICES = "quota_slices";
     QUOTA_TENANT = "quota_tenant";
     RELEASE_IDEMPOTENCY_KEYS = "release_idempotency_keys";

@@ -36,6 +36,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 pub mod appending;
+pub mod assigning;
 pub mod bounds;
 pub mod cancelling;
 pub mod conflicts;
@@ -44,6 +45,7 @@ pub mod freshness;
 mod model;
 pub mod paging;
 pub mod periods;
+pub mod quota;
 pub mod ranking;
 mod sample;
 pub mod separation;
@@ -249,6 +251,28 @@ macro_rules! __for_all_store_cases {
                 periods_that_overlap_or_descend_are_refused,
                 periods_off_the_quarter_hour_are_refused,
                 ranges_off_the_quarter_hour_are_refused,
+            ]
+            quota: [
+                grants_follow_the_rule,
+                callers_at_once_never_pass_a_limit,
+                recorded_usage_counts_in_its_windows,
+                usage_without_a_slice_counts,
+                unrecorded_usage_is_not_granted,
+                a_settlement_moves_units_in_one_step,
+                settlements_of_a_batch_are_added_up,
+                only_new_events_settle,
+                lost_grants_are_found,
+                units_given_back_count_once,
+                all_or_none_grants_all_or_none,
+                expired_slices_are_forfeited_or_reclaimed,
+                a_request_renews_slices,
+                slices_are_separate,
+                standings_come_in_order_and_change_nothing,
+            ]
+            assigning: [
+                a_plan_comes_back,
+                overrides_come_back,
+                changes_are_told,
             ]
             cancelling: [
                 a_dropped_append_has_done_all_or_nothing,

@@ -13,6 +13,13 @@ CREATE TABLE metertrail.quota_tenants (
 );
 CREATE INDEX quota_tenants_changed_at ON metertrail.quota_tenants (changed_at);
 
+-- The plans that a host keeps here and not in its code: small, the same for all tenants.
+CREATE TABLE metertrail.quota_plans (
+    name text COLLATE "C" NOT NULL,
+    limits jsonb NOT NULL,
+    PRIMARY KEY (name)
+);
+
 -- A tenant's own limits. An amount of NULL is unlimited.
 CREATE TABLE metertrail.quota_overrides (
     tenant_id text COLLATE "C" NOT NULL,
