@@ -304,7 +304,9 @@ impl Store for PostgresStore {
         check_periods(periods)?;
         self.timed(async {
             let mut lent = self.lend().await?;
-            let answer = query::usage(lent.client()?, tenant_id, periods).await?;
+            let transaction = self.begin(lent.client()?).await?;
+            let answer = query::usage(&transaction, tenant_id, periods).await?;
+            transaction.commit().await.map_err(from_postgres)?;
             lent.give_back();
             Ok(answer)
         })
@@ -315,7 +317,9 @@ impl Store for PostgresStore {
         check_range(query.range)?;
         self.timed(async {
             let mut lent = self.lend().await?;
-            let answer = query::top_consumers(lent.client()?, query).await?;
+            let transaction = self.begin(lent.client()?).await?;
+            let answer = query::top_consumers(&transaction, query).await?;
+            transaction.commit().await.map_err(from_postgres)?;
             lent.give_back();
             Ok(answer)
         })
@@ -326,7 +330,9 @@ impl Store for PostgresStore {
         check_range(range)?;
         self.timed(async {
             let mut lent = self.lend().await?;
-            let answer = query::summary(lent.client()?, range).await?;
+            let transaction = self.begin(lent.client()?).await?;
+            let answer = query::summary(&transaction, range).await?;
+            transaction.commit().await.map_err(from_postgres)?;
             lent.give_back();
             Ok(answer)
         })
@@ -336,7 +342,9 @@ impl Store for PostgresStore {
     async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
         self.timed(async {
             let mut lent = self.lend().await?;
-            let answer = query::events(lent.client()?, query).await?;
+            let transaction = self.begin(lent.client()?).await?;
+            let answer = query::events(&transaction, query).await?;
+            transaction.commit().await.map_err(from_postgres)?;
             lent.give_back();
             Ok(answer)
         })

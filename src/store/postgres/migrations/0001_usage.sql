@@ -267,7 +267,7 @@ $$;
 -- them, so every reader sees each row in exactly one of the two places. Any number of callers may run it at once: rows
 -- that another one holds are skipped, and metrics rows are locked in the order of their keys, so they cannot deadlock.
 CREATE FUNCTION metertrail.aggregate_usage_metrics(rows_max bigint DEFAULT NULL) RETURNS bigint
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     folded bigint;
 BEGIN
