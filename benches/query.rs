@@ -45,7 +45,7 @@ async fn run(events: u64) -> Outcome<()> {
     write(&store, &tenants, events, 0..DAYS * DAY_US, 1).await?;
     let written = started.elapsed();
     let started = Instant::now();
-    while store.roll_up(50_000).await? > 0 {}
+    while store.roll_up(200_000).await? > 0 {}
     println!(
         "{events} events written by two writers in {:.1} s, rolled up in {:.1} s",
         written.as_secs_f64(),

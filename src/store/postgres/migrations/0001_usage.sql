@@ -262,25 +262,21 @@ $$;
 -- that another one holds are skipped, and metrics rows are locked in the order of their keys, so they cannot deadlock.
 -- A sketch is appended to the other; only when the array has grown past 256 elements each bin is written once. Appending
 -- copies bytes, so an update costs little however many latencies the sketch has seen.
--- The journal is as good as empty whenever statistics are taken, so the planner believes in a row or two: it is kept from
--- the nested loops that it would choose for these.
+-- Rows are deleted where they lie (nobody ever updates one): the journal is as good as empty whenever statistics are taken,
+-- so a join would be planned for a row or two.
 CREATE FUNCTION metertrail.aggregate_usage_metrics(rows_max bigint DEFAULT NULL) RETURNS bigint
-LANGUAGE plpgsql SET jit = off SET enable_nestloop = off AS $$
+LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     folded bigint;
 BEGIN
-    WITH chosen AS (
-        SELECT tenant_id, batch_id, period_start
-        FROM metertrail.usage_journal
-        LIMIT rows_max
-        FOR UPDATE SKIP LOCKED
-    ), taken AS (
-        DELETE FROM metertrail.usage_journal AS journal
-        USING chosen
-        WHERE journal.tenant_id = chosen.tenant_id
-            AND journal.batch_id = chosen.batch_id
-            AND journal.period_start = chosen.period_start
-        RETURNING journal.*
+    WITH taken AS (
+        DELETE FROM metertrail.usage_journal
+        WHERE ctid = ANY (ARRAY(
+            SELECT ctid
+            FROM metertrail.usage_journal
+            LIMIT rows_max
+            FOR UPDATE SKIP LOCKED))
+        RETURNING *
     ), sums AS (
         SELECT tenant_id, period_start, count(*) AS journal_rows,
             sum(api_calls_total) AS api_calls_total, sum(api_calls_success) AS api_calls_success,
