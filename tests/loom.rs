@@ -58,12 +58,11 @@ fn units_never_cross_a_roll_over() {
         let holder = {
             let allowance = Arc::clone(&allowance);
             // Holds and gives back, as a dropped hold does, while the window ends.
-            thread::spawn(move || match allowance.take(3) {
-                Some(epoch) => {
+            thread::spawn(move || {
+                if let Some(epoch) = allowance.take(3) {
                     let came_back = allowance.put(epoch, 3);
                     assert!(epoch == old || !came_back);
                 }
-                None => {}
             })
         };
         let (new, left) = allowance.roll();

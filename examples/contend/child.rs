@@ -89,7 +89,7 @@ impl Worker {
 
     fn work(&mut self, amount: u64, decision: Decision) -> Outcome<()> {
         // Some estimates are too high: what is left over goes back and is admitted again.
-        let used = if self.random() % 4 == 0 { amount.div_ceil(2) } else { amount };
+        let used = if self.random().is_multiple_of(4) { amount.div_ceil(2) } else { amount };
         self.log.line(&format!("used {used}"))?;
         let operation = self.tracker.track(&self.tenant, EventType::ChatMessage).hold(decision.into_hold());
         drop(operation.record_success(TokenUsage::reported(used, 0)?));

@@ -222,12 +222,12 @@ impl Core {
 
     async fn decide_slowly(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Result<Option<Decision>> {
         check_amounts(cell, amounts)?;
-        if let Some(refusal) = self.never(cell, amounts) {
+        if let Some(refusal) = Self::never(cell, amounts) {
             return Ok(Some(refusal));
         }
         let now = self.clock.now();
         cell.enter(now);
-        if let Some(refusal) = self.known_refusal(cell, amounts, now) {
+        if let Some(refusal) = Self::known_refusal(cell, amounts, now) {
             return Ok(Some(refusal));
         }
         let waiting = Waiting::new(cell, amounts);
@@ -301,7 +301,7 @@ impl Core {
     }
 
     /// A refusal of what is more than a whole limit: no time makes it possible.
-    pub(crate) fn never(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Option<Decision> {
+    pub(crate) fn never(cell: &Arc<Cell>, amounts: Amounts<'_>) -> Option<Decision> {
         let too_much = |(index, slot): (usize, &Slot), amount: u64| {
             let hard = slot.limit.enforcement() == Enforcement::Hard;
             (hard && slot.allowed().is_some_and(|allowed| amount > allowed)).then_some(index)
@@ -315,7 +315,7 @@ impl Core {
     }
 
     /// A refusal that the store gave a moment ago and that still holds.
-    fn known_refusal(&self, cell: &Arc<Cell>, amounts: Amounts<'_>, now: DateTime<Utc>) -> Option<Decision> {
+    fn known_refusal(cell: &Arc<Cell>, amounts: Amounts<'_>, now: DateTime<Utc>) -> Option<Decision> {
         let blocking = amounts.iter().find_map(|(quota, amount)| {
             let mut slots = cell.slots_of(quota);
             slots.find_map(|(index, slot)| {
@@ -355,7 +355,7 @@ fn take_granted(
             match slot.limit.enforcement() {
                 // Granted nothing because of another limit: that one blocks.
                 Enforcement::Hard if answer.standing.can_meet(&missing.request) => {
-                    innocent = Some(missing.slot)
+                    innocent = Some(missing.slot);
                 }
                 Enforcement::Hard => blocking = blocking.or(Some(missing.slot)),
                 Enforcement::Soft => parts.passed.push(missing.slot),

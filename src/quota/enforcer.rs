@@ -105,7 +105,7 @@ impl QuotaEnforcer {
         let cell = self.core.cell(tenant_id).await?;
         let amounts = [(quota.clone(), amount)];
         check_amounts(&cell, &amounts)?;
-        if let Some(never) = self.core.never(&cell, &amounts) {
+        if let Some(never) = Core::never(&cell, &amounts) {
             return Ok(never);
         }
         self.core.look(&cell).await?;

@@ -168,8 +168,8 @@ impl Slot {
         let mut books = self.books();
         let grows = books.seen_at.is_some_and(|seen_at| now - seen_at < GROWS_WITHIN);
         let adapted = if grows { books.last_want.saturating_mul(2) } else { books.last_want / 2 };
-        let sliced = if slices { adapted.min(allowed / SLICE_PART) } else { 0 };
-        let want = sliced.max(need.saturating_add(awaited));
+        let part = if slices { adapted.min(allowed / SLICE_PART) } else { 0 };
+        let want = part.max(need.saturating_add(awaited));
         books.last_want = want;
         let request = SliceRequest {
             key: self.key(books.present.range?),

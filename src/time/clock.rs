@@ -66,7 +66,10 @@ static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
         let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => i64::try_from(since.as_micros()),
+            Ok(since) => {
+                let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+                return DateTime::from_timestamp(seconds, since.subsec_micros() * 1_000).unwrap_or(TIME_MAX);
+            }
             // Before 1970: rounded away from the epoch, so that truncation is towards the past there too.
             Err(error) => i64::try_from(error.duration().as_nanos().div_ceil(1_000)).map(|micros| -micros),
         };

@@ -18,7 +18,7 @@ use crate::usage::flusher::Flusher;
 use crate::{Error, ErrorKind, Result};
 
 /// The most steps of one call of [`Store::roll_up`], so that none holds its transaction for long.
-const ROLL_UP_STEPS_MAX: u32 = 50_000;
+const ROLL_UP_STEPS_MAX: u32 = 200_000;
 /// A roll-up that takes longer is given up and tried again: the store may have hung.
 const ROLL_UP_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 

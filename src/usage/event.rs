@@ -258,11 +258,16 @@ impl UsageEvent {
         outcome: Outcome,
         occurred_at: DateTime<Utc>,
     ) -> Self {
-        let clamped = occurred_at.clamp(TIME_MIN, TIME_MAX - chrono::TimeDelta::microseconds(1));
-        let occurred_at = DateTime::from_timestamp_micros(clamped.timestamp_micros()).unwrap_or(clamped);
+        let is_whole = occurred_at.timestamp_subsec_nanos().is_multiple_of(1_000);
+        let occurred_at = if is_whole && (TIME_MIN..TIME_MAX).contains(&occurred_at) {
+            occurred_at
+        } else {
+            let clamped = occurred_at.clamp(TIME_MIN, TIME_MAX - chrono::TimeDelta::microseconds(1));
+            DateTime::from_timestamp_micros(clamped.timestamp_micros()).unwrap_or(clamped)
+        };
         Self {
             tenant_id,
-            id: EventId::at(occurred_at),
+            id: EventId::at_checked(occurred_at),
             occurred_at,
             event_type,
             outcome,

@@ -161,7 +161,8 @@ async fn write(
     segment: &Segment,
 ) -> Vec<Result<Appended>> {
     let mut results: Vec<Result<Appended>> = Vec::with_capacity(segment.events.len());
-    let mut parts = vec![0..segment.events.len()];
+    let whole = 0..segment.events.len();
+    let mut parts = Vec::from([whole]);
     while let Some(part) = parts.pop() {
         match append_until_decided(store, tally, append_timeout, segment, part.clone()).await {
             Ok(appended) => {

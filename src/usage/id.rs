@@ -33,7 +33,11 @@ impl EventId {
     /// A new id for an operation that starts at this instant. Instants outside of the crate's range of time
     /// ([`TIME_MIN`] to [`TIME_MAX`]) are moved to its nearest end.
     pub fn at(instant: DateTime<Utc>) -> Self {
-        let instant = instant.clamp(TIME_MIN, TIME_MAX - TimeDelta::microseconds(1));
+        Self::at_checked(instant.clamp(TIME_MIN, TIME_MAX - TimeDelta::microseconds(1)))
+    }
+
+    /// As [`at`](Self::at), for an instant inside of the range.
+    pub(crate) fn at_checked(instant: DateTime<Utc>) -> Self {
         let milliseconds = u64::try_from(instant.timestamp_millis()).unwrap_or(0);
         // The fraction of the millisecond in 12 bits, as RFC 9562 (section 6.2, method 3) has it: ids of one tenant sort
         // by the microsecond. The other 62 bits are random.

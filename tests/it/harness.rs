@@ -68,7 +68,7 @@ async fn a_dropped_database_is_gone_though_somebody_is_connected() {
     let (url, name) = (postgres.url().to_owned(), database.name().to_owned());
     drop(database);
     let admin = connect(&url).await;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !admin.query("SELECT FROM pg_database WHERE datname = $1", &[&name]).await.unwrap().is_empty() {
         assert!(Instant::now() < deadline, "{name} is still there");
     }
@@ -160,7 +160,7 @@ fn a_process_killed_while_its_server_starts_leaves_nothing() {
     for pause_ms in [20, 200, 500] {
         let mut victim = victim();
         let prefix = format!("mt-{}-", victim.id());
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let dirs = || {
             let names = std::fs::read_dir("/tmp").unwrap().filter_map(Result::ok).map(|entry| entry.path());
             names
@@ -222,9 +222,9 @@ fn is_alive(pid: u32) -> bool {
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
-        assert!(Instant::now() < deadline, "not within 10 s: {what}");
+        assert!(Instant::now() < deadline, "not within a minute: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -4,8 +4,8 @@ mod cancelling;
 mod changing;
 mod contending;
 mod deciding;
-mod mended;
 mod failing;
+mod mended;
 mod settling;
 mod windows;
 

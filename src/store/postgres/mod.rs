@@ -2,6 +2,7 @@
 
 mod append;
 mod careful;
+mod contract;
 mod error;
 mod lent;
 mod migrate;
@@ -16,8 +17,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Config, IsolationLevel, NoTls, Transaction};
@@ -27,16 +27,10 @@ pub use self::migrate::Migrated;
 use self::append::Failed;
 use self::error::{from_pool, from_postgres, is_for_a_missing_partition, is_unique_violation, no_connection};
 use self::lent::Lent;
-use crate::page::Page;
-use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
-    Window,
-};
-use crate::store::{Appended, Store, check_batch, check_periods, check_range};
-use crate::text::Label;
-use crate::time::TimeRange;
-use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
-use crate::{Error, ErrorKind, Result, TenantId};
+use crate::quota::Settlement;
+use crate::store::{Appended, check_batch};
+use crate::usage::UsageEvent;
+use crate::{Error, ErrorKind, Result};
 
 /// Connections of a pool that this crate makes.
 const CONNECTIONS_MAX: usize = 10;
@@ -163,7 +157,7 @@ impl PostgresStore {
     /// A partition that an event's day does not have yet is made on a connection of the store.
     ///
     /// # Errors
-    /// As [`Store::append`]; the caller's transaction is then lost, as after any error in it.
+    /// As [`Store::append`](crate::Store::append); the caller's transaction is then lost, as after any error in it.
     pub async fn append_in(
         &self,
         transaction: &Transaction<'_>,
@@ -293,202 +287,5 @@ impl fmt::Debug for PostgresStore {
             .field("pool", &self.pool.status())
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl Store for PostgresStore {
-    async fn append(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>> {
-        check_batch(batch)?;
-        if batch.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.timed(self.append_checked(batch, settlements)).await
-    }
-
-    async fn roll_up(&self, steps_max: u32) -> Result<u64> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = self.begin(lent.client()?).await?;
-            let steps = i64::from(steps_max);
-            let rows = transaction
-                .query_typed(sql::ROLL_UP, &[(&steps, Type::INT8)])
-                .await
-                .map_err(from_postgres)?;
-            let row =
-                rows.first().ok_or_else(|| Error::new(ErrorKind::Store, "the roll-up gave no answer"))?;
-            let folded = rows::natural(row, 0, rows::get(row, 0)?)?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(folded)
-        })
-        .await
-    }
-
-    async fn usage(&self, tenant_id: &TenantId, periods: &[TimeRange]) -> Result<Vec<UsageMetrics>> {
-        check_periods(periods)?;
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let answer = query::usage(&***lent.client()?, tenant_id, periods).await?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
-    }
-
-    async fn top_consumers(&self, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
-        check_range(query.range)?;
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let answer = query::top_consumers(&***lent.client()?, query).await?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
-    }
-
-    async fn summary(&self, range: TimeRange) -> Result<UsageSummary> {
-        check_range(range)?;
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let answer = query::summary(&***lent.client()?, range).await?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
-    }
-
-    async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let answer = query::events(&***lent.client()?, query).await?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
-    }
-
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = self.begin(lent.client()?).await?;
-            let answer = quota::acquire(&transaction, request).await?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
-    }
-
-    async fn give_back(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        returned: &[(LimitKey, u64)],
-    ) -> Result<()> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let answer = quota::give_back(&***lent.client()?, tenant_id, holder, returned).await?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
-    }
-
-    async fn standing(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        keys: &[LimitKey],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Standing>> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let answer =
-                quota::read_standings(&***lent.client()?, tenant_id, holder, keys, now, false).await?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
-    }
-
-    async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let answer = quota::tenant_quotas(&***lent.client()?, tenant_id).await?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
-    }
-
-    async fn put_plan(&self, plan: &Plan) -> Result<()> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            quota::put_plan(&***lent.client()?, plan).await?;
-            lent.give_back();
-            Ok(())
-        })
-        .await
-    }
-
-    async fn plans(&self) -> Result<Vec<Plan>> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let plans = quota::plans(&***lent.client()?).await?;
-            lent.give_back();
-            Ok(plans)
-        })
-        .await
-    }
-
-    async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let answer = quota::set_plan(&***lent.client()?, tenant_id, plan, now).await?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
-    }
-
-    async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = self.begin(lent.client()?).await?;
-            let answer = quota::put_override(&transaction, tenant_id, own, now).await?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
-    }
-
-    async fn remove_override(
-        &self,
-        tenant_id: &TenantId,
-        quota: &Quota,
-        window: Window,
-        now: DateTime<Utc>,
-    ) -> Result<bool> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = self.begin(lent.client()?).await?;
-            let answer = quota::remove_override(&transaction, tenant_id, quota, window, now).await?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
-    }
-
-    async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let answer = quota::changes(&***lent.client()?, since).await?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
     }
 }

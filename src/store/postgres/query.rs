@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use tokio_postgres::GenericClient;
+use tokio_postgres::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
@@ -59,7 +59,7 @@ impl Tiles {
 }
 
 pub(super) async fn usage(
-    client: &impl GenericClient,
+    transaction: &Transaction<'_>,
     tenant_id: &TenantId,
     periods: &[TimeRange],
 ) -> Result<Vec<UsageMetrics>> {
@@ -72,7 +72,7 @@ pub(super) async fn usage(
     let mut parameters: Vec<Parameter<'_>> = vec![(&tenant, Type::TEXT)];
     parameters.extend(tiles.parameters());
     parameters.extend(bounds);
-    let rows = client.query_typed(sql::USAGE, &parameters).await.map_err(from_postgres)?;
+    let rows = transaction.query_typed(sql::USAGE, &parameters).await.map_err(from_postgres)?;
     let mut usage = vec![UsageMetrics::default(); periods.len()];
     for row in &rows {
         let (period_start, metrics) = metrics(row)?;
@@ -85,7 +85,7 @@ pub(super) async fn usage(
 }
 
 pub(super) async fn top_consumers(
-    client: &impl GenericClient,
+    transaction: &Transaction<'_>,
     query: &TopConsumersQuery,
 ) -> Result<Vec<Consumer>> {
     let tiles = Tiles::of(&[query.range])?;
@@ -108,12 +108,12 @@ pub(super) async fn top_consumers(
             sql::TOP_CONSUMERS_BY_MEASURE
         }
     };
-    let rows = client.query_typed(statement, &parameters).await.map_err(from_postgres)?;
+    let rows = transaction.query_typed(statement, &parameters).await.map_err(from_postgres)?;
     let consumer = |row| Ok(Consumer::new(TenantId::new(get::<&str>(row, 0)?)?, get::<Decimal>(row, 1)?));
     rows.iter().map(consumer).collect()
 }
 
-pub(super) async fn summary(client: &impl GenericClient, range: TimeRange) -> Result<UsageSummary> {
+pub(super) async fn summary(transaction: &Transaction<'_>, range: TimeRange) -> Result<UsageSummary> {
     let tiles = Tiles::of(&[range])?;
     let exceeded_max = i64::try_from(SUMMARY_EXCEEDED_MAX).unwrap_or(i64::MAX);
     let (start, end) = (range.start(), range.end());
@@ -121,7 +121,7 @@ pub(super) async fn summary(client: &impl GenericClient, range: TimeRange) -> Re
         [(&start, Type::TIMESTAMPTZ), (&end, Type::TIMESTAMPTZ), (&exceeded_max, Type::INT8)];
     let mut parameters = tiles.parameters().to_vec();
     parameters.extend(rest);
-    let rows = client.query_typed(sql::SUMMARY, &parameters).await.map_err(from_postgres)?;
+    let rows = transaction.query_typed(sql::SUMMARY, &parameters).await.map_err(from_postgres)?;
     let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Store, "the summary has no row"))?;
     let at = |index: usize| get::<i64>(row, index).and_then(|count| natural(row, index, count));
     let mean = get::<Option<i64>>(row, 6)?.map(|mean| natural(row, 6, mean)).transpose()?;
@@ -139,7 +139,7 @@ pub(super) async fn summary(client: &impl GenericClient, range: TimeRange) -> Re
     })
 }
 
-pub(super) async fn events(client: &impl GenericClient, query: &EventQuery) -> Result<Page<UsageEvent>> {
+pub(super) async fn events(transaction: &Transaction<'_>, query: &EventQuery) -> Result<Page<UsageEvent>> {
     let fingerprint = query.fingerprint();
     let before = query.position()?.map(EventId::as_uuid);
     let tenant = query.tenant_id.as_str();
@@ -167,7 +167,7 @@ pub(super) async fn events(client: &impl GenericClient, query: &EventQuery) -> R
         (&outcomes, Type::TEXT_ARRAY),
         (&limit, Type::INT8),
     ];
-    let rows = client.query_typed(sql::EVENTS, &parameters).await.map_err(from_postgres)?;
+    let rows = transaction.query_typed(sql::EVENTS, &parameters).await.map_err(from_postgres)?;
     let items: Vec<UsageEvent> = rows.iter().take(size).map(event).collect::<Result<_>>()?;
     let last = items.last().filter(|_| rows.len() > size);
     let next = last.map(|event| Cursor::new(event.id().as_uuid().into_bytes(), fingerprint));

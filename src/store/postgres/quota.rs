@@ -1,5 +1,6 @@
 //! Leasing slices of limits, and what tenants were assigned.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 
@@ -96,7 +97,7 @@ async fn grant(transaction: &Transaction<'_>, request: &AcquireRequest, granted:
 /// How limits stand. Slices are read before usage: what an event moves from the one to the other in between counts twice
 /// for a moment, and never not at all.
 pub(super) async fn read_standings(
-    client: &impl GenericClient,
+    client: &Transaction<'_>,
     tenant_id: &TenantId,
     holder: HolderId,
     keys: &[LimitKey],
@@ -135,8 +136,8 @@ pub(super) async fn read_standings(
     }
     let mut used: HashMap<TimeRange, UsageMetrics> = HashMap::new();
     for (key, standing) in keys.iter().zip(&mut standings) {
-        if !used.contains_key(&key.range) {
-            used.insert(key.range, used_in(client, tenant_id, key.range).await?);
+        if let Entry::Vacant(entry) = used.entry(key.range) {
+            entry.insert(used_in(client, tenant_id, key.range).await?);
         }
         standing.used = used.get(&key.range).map_or(0, |metrics| key.quota.used_in(metrics));
     }
@@ -144,11 +145,7 @@ pub(super) async fn read_standings(
 }
 
 /// Usage in a window: from the roll-ups and the journal, or for a shorter window from the events themselves.
-async fn used_in(
-    client: &impl GenericClient,
-    tenant_id: &TenantId,
-    range: TimeRange,
-) -> Result<UsageMetrics> {
+async fn used_in(client: &Transaction<'_>, tenant_id: &TenantId, range: TimeRange) -> Result<UsageMetrics> {
     if check_range(range).is_ok() {
         let usage = query::usage(client, tenant_id, &[range]).await?;
         return Ok(usage.into_iter().next().unwrap_or_default());

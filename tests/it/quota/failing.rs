@@ -127,7 +127,9 @@ async fn lost_answers_never_over_admit_and_units_are_found(bed: Bed) {
         assert!(sum <= 1_000, "{sum} of 1,000 are held");
     }
     assert!(both.iter().all(|(store, _)| store.injected() > 5));
-    both.iter().for_each(|(store, _)| store.heal());
+    for (store, _) in &both {
+        store.heal();
+    }
     drop(held);
     for (_, quotas) in &both {
         // Each finds what was lost on its way to it, by its next request, and the other gets it when it is given back.

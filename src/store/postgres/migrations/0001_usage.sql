@@ -237,12 +237,6 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
     ) AS parts
 $$;
 
--- Appends one sketch to another; now and then, when the array has grown, writes each bin once. Appending is a copy of
--- bytes, so an update costs little however many latencies the sketch has seen.
-CREATE FUNCTION metertrail.merge_sketches(a bigint[], b bigint[]) RETURNS bigint[]
-LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
-RETURN CASE WHEN cardinality(a) + cardinality(b) > 256 THEN metertrail.compact_sketch(a || b) ELSE a || b END;
-
 -- The latency of a quantile, given in thousandths, in milliseconds; off by at most 1 %. NULL without any latency.
 CREATE FUNCTION metertrail.sketch_quantile_ms(sketch bigint[], permille integer) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
@@ -266,23 +260,23 @@ $$;
 -- Folds journal rows into the metrics: all of them, or about rows_max. Answers how many it folded. One statement moves
 -- them, so every reader sees each row in exactly one of the two places. Any number of callers may run it at once: rows
 -- that another one holds are skipped, and metrics rows are locked in the order of their keys, so they cannot deadlock.
+-- A sketch is appended to the other; only when the array has grown past 256 elements each bin is written once. Appending
+-- copies bytes, so an update costs little however many latencies the sketch has seen.
+-- Rows are deleted where they lie (nobody ever updates one): the journal is as good as empty whenever statistics are taken,
+-- so a join would be planned for a row or two.
 CREATE FUNCTION metertrail.aggregate_usage_metrics(rows_max bigint DEFAULT NULL) RETURNS bigint
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     folded bigint;
 BEGIN
-    WITH chosen AS (
-        SELECT tenant_id, batch_id, period_start
-        FROM metertrail.usage_journal
-        LIMIT rows_max
-        FOR UPDATE SKIP LOCKED
-    ), taken AS (
-        DELETE FROM metertrail.usage_journal AS journal
-        USING chosen
-        WHERE journal.tenant_id = chosen.tenant_id
-            AND journal.batch_id = chosen.batch_id
-            AND journal.period_start = chosen.period_start
-        RETURNING journal.*
+    WITH taken AS (
+        DELETE FROM metertrail.usage_journal
+        WHERE ctid = ANY (ARRAY(
+            SELECT ctid
+            FROM metertrail.usage_journal
+            LIMIT rows_max
+            FOR UPDATE SKIP LOCKED))
+        RETURNING *
     ), sums AS (
         SELECT tenant_id, period_start, count(*) AS journal_rows,
             sum(api_calls_total) AS api_calls_total, sum(api_calls_success) AS api_calls_success,
@@ -299,20 +293,10 @@ BEGIN
             sum(estimated_cost_usd) AS estimated_cost_usd, sum(unpriced_count) AS unpriced_count,
             sum(latency_us_total) AS latency_us_total, sum(latency_count) AS latency_count,
             metertrail.sum_amounts(custom_events) FILTER (WHERE custom_events IS NOT NULL) AS custom_events,
-            metertrail.sum_amounts(measures) FILTER (WHERE measures IS NOT NULL) AS measures
+            metertrail.sum_amounts(measures) FILTER (WHERE measures IS NOT NULL) AS measures,
+            metertrail.concat_sketches(latency_sketch) AS latency_sketch
         FROM taken
         GROUP BY tenant_id, period_start
-    ), sketches AS (
-        SELECT tenant_id, period_start, array_agg((bin << 40) | total) AS latency_sketch
-        FROM (
-            SELECT tenant_id, period_start, element >> 40 AS bin, sum(element & 1099511627775)::bigint AS total
-            FROM taken, unnest(latency_sketch) AS element
-            GROUP BY 1, 2, 3
-        ) AS bins
-        GROUP BY 1, 2
-    ), quarter_hours AS (
-        SELECT sums.*, coalesce(sketches.latency_sketch, '{}') AS latency_sketch
-        FROM sums LEFT JOIN sketches USING (tenant_id, period_start)
     ), levels AS (
         SELECT tenant_id, level.period_type,
             CASE
@@ -325,7 +309,7 @@ BEGIN
             tokens_reasoning, tokens_audio_input, tokens_audio_cache_read, tokens_audio_output,
             tokens_estimated, estimated_cost_usd, unpriced_count, latency_us_total, latency_count, custom_events, measures,
             latency_sketch
-        FROM quarter_hours, (VALUES ('quarter_hourly', NULL), ('hourly', 'hour'), ('daily', 'day'),
+        FROM sums, (VALUES ('quarter_hourly', NULL), ('hourly', 'hour'), ('daily', 'day'),
             ('monthly', 'month')) AS level (period_type, unit)
     ), merged AS (
         INSERT INTO metertrail.tenant_usage_metrics AS metrics (
@@ -374,9 +358,19 @@ BEGIN
             unpriced_count = metrics.unpriced_count + excluded.unpriced_count,
             latency_us_total = metrics.latency_us_total + excluded.latency_us_total,
             latency_count = metrics.latency_count + excluded.latency_count,
-            custom_events = metertrail.add_amounts(metrics.custom_events, excluded.custom_events),
-            measures = metertrail.add_amounts(metrics.measures, excluded.measures),
-            latency_sketch = metertrail.merge_sketches(metrics.latency_sketch, excluded.latency_sketch)
+            custom_events = CASE
+                WHEN excluded.custom_events IS NULL THEN metrics.custom_events
+                ELSE metertrail.add_amounts(metrics.custom_events, excluded.custom_events)
+            END,
+            measures = CASE
+                WHEN excluded.measures IS NULL THEN metrics.measures
+                ELSE metertrail.add_amounts(metrics.measures, excluded.measures)
+            END,
+            latency_sketch = CASE
+                WHEN cardinality(metrics.latency_sketch) + cardinality(excluded.latency_sketch) > 256
+                THEN metertrail.compact_sketch(metrics.latency_sketch || excluded.latency_sketch)
+                ELSE metrics.latency_sketch || excluded.latency_sketch
+            END
     )
     SELECT sum(journal_rows) INTO folded FROM sums;
     RETURN coalesce(folded, 0);

@@ -1,15 +1,20 @@
 -- What all tenants did together, over roll-ups and what is not yet rolled up, in one snapshot. A cross-tenant statement.
 -- $1 text[], $2 timestamptz[], $3 timestamptz[]: runs of roll-up periods that tile the range. $4, $5 timestamptz: the
 -- range. $6 bigint: how many refused tenants are listed at most.
+-- OFFSET 0 keeps the planner from joining the other way round, over all periods that there ever were.
 WITH usage AS (
     SELECT metrics.tenant_id, metrics.api_calls_total, metrics.api_calls_failure, metrics.quota_exceeded_count,
         metrics.total_tokens_used, metrics.estimated_cost_usd, metrics.unpriced_count, metrics.latency_us_total,
         metrics.latency_count
     FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS tile (period_type, range_start, range_end)
-    JOIN metertrail.tenant_usage_metrics AS metrics
-        ON metrics.period_type = tile.period_type
-        AND metrics.period_start >= tile.range_start
-        AND metrics.period_start < tile.range_end
+    CROSS JOIN LATERAL (
+        SELECT *
+        FROM metertrail.tenant_usage_metrics
+        WHERE period_type = tile.period_type
+            AND period_start >= tile.range_start
+            AND period_start < tile.range_end
+        OFFSET 0
+    ) AS metrics
     UNION ALL
     SELECT journal.tenant_id, journal.api_calls_total, journal.api_calls_failure, journal.quota_exceeded_count,
         journal.total_tokens_used, journal.estimated_cost_usd, journal.unpriced_count, journal.latency_us_total,

@@ -4,26 +4,50 @@
 //! as a store can be, and it keeps the whole contract: the conformance suite says so, case by case. Exits with a failure
 //! if a case fails.
 
+mod quotas;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use metertrail::quota::{
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
+    Window,
+};
 use metertrail::store::{Appended, check_batch, check_periods, check_range};
 use metertrail::testing::conformance::CASES;
 use metertrail::usage::{Consumer, SUMMARY_EXCEEDED_MAX, TopConsumersQuery, UsageMetrics, UsageSummary};
-use metertrail::{Cursor, EventQuery, Page, Result, Store, TenantId, TimeRange, UsageEvent};
+use metertrail::{Cursor, EventQuery, Label, Page, Result, Store, TenantId, TimeRange, UsageEvent};
 use rust_decimal::Decimal;
 
-/// Events in the order in which they came.
+use crate::quotas::Quotas;
+
+/// Events in the order in which they came, and what is leased of their tenants' limits.
 #[derive(Debug, Default)]
 struct VecStore {
     events: Mutex<Vec<UsageEvent>>,
+    /// Locked after the events, where both are needed.
+    quotas: Mutex<Quotas>,
 }
 
 impl VecStore {
     fn events(&self) -> MutexGuard<'_, Vec<UsageEvent>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn quotas(&self) -> MutexGuard<'_, Quotas> {
+        self.quotas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What counts against a limit.
+    fn used(events: &[UsageEvent], tenant_id: &TenantId, key: &LimitKey) -> u64 {
+        let inside =
+            |event: &&UsageEvent| event.tenant_id == *tenant_id && key.range.contains(event.occurred_at());
+        let mut metrics = UsageMetrics::default();
+        events.iter().filter(inside).for_each(|event| metrics.add(event));
+        key.quota.used_in(&metrics)
     }
 
     fn sum(&self, belongs: impl Fn(&UsageEvent) -> bool) -> UsageMetrics {
@@ -41,10 +65,10 @@ impl VecStore {
     }
 }
 
-// One mutex makes every call atomic. Nothing is awaited while it is held, so a dropped call has done all or nothing.
+// The mutexes make every call atomic. Nothing is awaited while it is held, so a dropped call has done all or nothing.
 #[async_trait]
 impl Store for VecStore {
-    async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
+    async fn append(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>> {
         check_batch(batch)?;
         let mut events = self.events();
         let mut answers = Vec::with_capacity(batch.len());
@@ -57,6 +81,10 @@ impl Store for VecStore {
                     Appended::New
                 }
             });
+        }
+        let mut quotas = self.quotas();
+        for settlement in settlements.iter().filter(|own| answers.get(own.event) == Some(&Appended::New)) {
+            quotas.settle(&batch[settlement.event].tenant_id, settlement);
         }
         Ok(answers)
     }
@@ -122,6 +150,82 @@ impl Store for VecStore {
         let last = items.last().filter(|_| !is_last);
         let next = last.map(|event| Cursor::new(position(event), query.fingerprint()));
         Ok(Page { items, next })
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>> {
+        let events = self.events();
+        let used = |key: &LimitKey| Self::used(&events, &request.tenant_id, key);
+        Ok(self.quotas().acquire(request, used))
+    }
+
+    async fn give_back(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        returned: &[(LimitKey, u64)],
+    ) -> Result<()> {
+        self.quotas().give_back(tenant_id, holder, returned);
+        Ok(())
+    }
+
+    async fn standing(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        keys: &[LimitKey],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Standing>> {
+        let events = self.events();
+        let quotas = self.quotas();
+        let standing = |key: &LimitKey| {
+            let standing = quotas.standing(tenant_id, holder, key, now, false);
+            Standing { used: Self::used(&events, tenant_id, key), ..standing }
+        };
+        Ok(keys.iter().map(standing).collect())
+    }
+
+    async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
+        Ok(self.quotas().tenant(tenant_id))
+    }
+
+    async fn put_plan(&self, plan: &Plan) -> Result<()> {
+        self.quotas().plans.insert(plan.name().clone(), plan.clone());
+        Ok(())
+    }
+
+    async fn plans(&self) -> Result<Vec<Plan>> {
+        Ok(self.quotas().plans.values().cloned().collect())
+    }
+
+    async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
+        self.quotas().change(tenant_id, now, |quotas| quotas.plan = plan.cloned());
+        Ok(())
+    }
+
+    async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()> {
+        self.remove_override(tenant_id, &own.quota, own.window, now).await?;
+        self.quotas().change(tenant_id, now, |quotas| quotas.overrides.push(own.clone()));
+        Ok(())
+    }
+
+    async fn remove_override(
+        &self,
+        tenant_id: &TenantId,
+        quota: &Quota,
+        window: Window,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let is_it = |own: &Override| own.quota == *quota && own.window.as_str() == window.as_str();
+        let mut quotas = self.quotas();
+        let found = quotas.tenant(tenant_id).overrides.iter().any(is_it);
+        if found {
+            quotas.change(tenant_id, now, |quotas| quotas.overrides.retain(|own| !is_it(own)));
+        }
+        Ok(found)
+    }
+
+    async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
+        Ok(self.quotas().changes(since))
     }
 }
 
