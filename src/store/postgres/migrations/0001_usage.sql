@@ -237,6 +237,11 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
     ) AS parts
 $$;
 
+-- A sketch in which each bin stands once if it would otherwise be long.
+CREATE FUNCTION metertrail.short_sketch(sketch bigint[]) RETURNS bigint[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
+RETURN CASE WHEN cardinality(sketch) > 256 THEN metertrail.compact_sketch(sketch) ELSE sketch END;
+
 -- The latency of a quantile, given in thousandths, in milliseconds; off by at most 1 %. NULL without any latency.
 CREATE FUNCTION metertrail.sketch_quantile_ms(sketch bigint[], permille integer) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
@@ -294,7 +299,7 @@ BEGIN
             sum(latency_us_total) AS latency_us_total, sum(latency_count) AS latency_count,
             metertrail.sum_amounts(custom_events) FILTER (WHERE custom_events IS NOT NULL) AS custom_events,
             metertrail.sum_amounts(measures) FILTER (WHERE measures IS NOT NULL) AS measures,
-            metertrail.concat_sketches(latency_sketch) AS latency_sketch
+            metertrail.short_sketch(metertrail.concat_sketches(latency_sketch)) AS latency_sketch
         FROM taken
         GROUP BY tenant_id, period_start
     ), levels AS (
@@ -329,7 +334,7 @@ BEGIN
             sum(tokens_estimated), sum(estimated_cost_usd), sum(unpriced_count), sum(latency_us_total), sum(latency_count),
             metertrail.sum_amounts(custom_events) FILTER (WHERE custom_events IS NOT NULL),
             metertrail.sum_amounts(measures) FILTER (WHERE measures IS NOT NULL),
-            metertrail.concat_sketches(latency_sketch)
+            metertrail.short_sketch(metertrail.concat_sketches(latency_sketch))
         FROM levels
         GROUP BY tenant_id, period_type, level_start
         ORDER BY tenant_id, period_type, level_start
