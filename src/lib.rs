@@ -68,10 +68,7 @@
 //! version is 1.89; raising it is a minor change.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod atomic {
-    //! The atomics of the lock-free parts; their model checker puts its own in this place.
-    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
-}
+mod atomic;
 mod error;
 pub mod page;
 pub mod quota;

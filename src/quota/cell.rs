@@ -44,6 +44,7 @@ impl Cell {
         slots: Vec<Slot>,
         revision: u64,
         valid_until: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
     ) -> Self {
         Self {
             tenant_id,
@@ -55,7 +56,7 @@ impl Cell {
             valid_until_us: valid_until.map_or(i64::MAX, |until| until.timestamp_micros()),
             asking: Mutex::new(()),
             retired: AtomicBool::new(false),
-            last_used_us: AtomicI64::new(0),
+            last_used_us: AtomicI64::new(now.timestamp_micros()),
             renewed_us: AtomicI64::new(0),
         }
     }

@@ -195,7 +195,15 @@ impl Core {
             }
         }
         let slots = limits.into_iter().map(|(limit, source)| Slot::new(limit, source)).collect();
-        Ok(Cell::new(tenant_id.clone(), plan.name().clone(), self.zone, slots, quotas.revision, valid_until))
+        Ok(Cell::new(
+            tenant_id.clone(),
+            plan.name().clone(),
+            self.zone,
+            slots,
+            quotas.revision,
+            valid_until,
+            now,
+        ))
     }
 
     /// Decides for a tenant, whose limits may change while it waits.

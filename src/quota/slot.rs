@@ -60,6 +60,8 @@ struct Account {
     returned: u64,
     /// So many of them the store knows of.
     returned_told: u64,
+    /// Units that were at hand when the window was left: at hand again if a clock that jumped comes back to it.
+    at_hand: u64,
 }
 
 /// No grant is taken for a lost one if it is not known what was granted.
@@ -70,7 +72,14 @@ impl Slot {
         let allowance = Allowance::new();
         let (epoch, _) = allowance.look();
         let books = Books {
-            present: Account { epoch, range: None, known_granted: 0, returned: 0, returned_told: 0 },
+            present: Account {
+                epoch,
+                range: None,
+                known_granted: 0,
+                returned: 0,
+                returned_told: 0,
+                at_hand: 0,
+            },
             past: VecDeque::new(),
             latest_start: None,
             unrecorded: 0,
@@ -122,11 +131,16 @@ impl Slot {
         self.ends_at_us.store(i64::MIN, Ordering::Release);
         let (epoch, at_hand) = self.allowance.roll();
         let mut left = books.present;
-        left.returned = left.returned.saturating_add(at_hand);
+        left.at_hand = at_hand;
         if left.range.is_some() {
             books.past.push_back(left);
         }
-        let earlier = books.past.iter().rev().find(|account| account.range == Some(range)).copied();
+        let known = books.past.iter().rposition(|account| account.range == Some(range));
+        let earlier = known.and_then(|position| books.past.get_mut(position)).map(|account| {
+            let earlier = *account;
+            account.at_hand = 0;
+            earlier
+        });
         if books.past.len() > PAST_WINDOWS {
             books.past.pop_front();
         }
@@ -134,7 +148,9 @@ impl Slot {
         let known_granted = earlier.map_or(if is_new { 0 } else { UNKNOWN }, |account| account.known_granted);
         let returned = earlier.map_or(0, |account| account.returned);
         let returned_told = earlier.map_or(0, |account| account.returned_told);
-        books.present = Account { epoch, range: Some(range), known_granted, returned, returned_told };
+        books.present =
+            Account { epoch, range: Some(range), known_granted, returned, returned_told, at_hand: 0 };
+        self.allowance.put(epoch, earlier.map_or(0, |account| account.at_hand));
         books.latest_start = books.latest_start.max(Some(range.start()));
         books.unrecorded = 0;
         books.standing = Standing::default();

@@ -1,4 +1,5 @@
--- Removes a tenant's slices of windows that ended long ago, by the caller's clock and by the database's: a caller whose
--- clock runs ahead must not remove slices that are still held. $1 text: tenant. $2 timestamptz: before when they ended.
+-- Removes a tenant's slices of windows that ended long ago and of which nothing is out. $1 text: tenant. $2 timestamptz:
+-- before when they ended. A caller whose clock runs ahead finds nothing that is still held.
 -- Locks: the rows.
-DELETE FROM metertrail.quota_slices WHERE tenant_id = $1 AND window_end < least($2, now() - interval '1 day')
+DELETE FROM metertrail.quota_slices
+WHERE tenant_id = $1 AND window_end < $2 AND granted - returned - settled <= 0
