@@ -223,7 +223,7 @@ impl Bench {
         let (next, batches) = (&next, &batches);
         try_join_all((0..connections).map(|_| async move {
             while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let appended = self.store.append(batch).await?;
+                let appended = self.store.append(batch, &[]).await?;
                 assert!(appended.iter().all(|outcome| *outcome == Appended::New), "every event is new");
             }
             Outcome::Ok(())

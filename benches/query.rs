@@ -107,7 +107,7 @@ async fn write(
                     event(&tenants, &mut random, start_us)
                 };
                 let events: Vec<UsageEvent> = (0..size).map(&mut make).collect::<metertrail::Result<_>>()?;
-                store.append(&events).await?;
+                store.append(&events, &[]).await?;
             }
             Outcome::Ok(())
         });

@@ -10,13 +10,18 @@ use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use criterion::{BenchmarkId, Criterion, Throughput};
+use metertrail::quota::{
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
+    Window,
+};
 use metertrail::store::Appended;
 use metertrail::time::{Clock, SystemClock};
 use metertrail::usage::TopConsumersQuery;
 use metertrail::{
-    Consumer, EventQuery, EventType, FlushPolicy, Outcome, Overflow, Page, Result, Store, TenantId,
-    TimeRange, TokenUsage, UsageEvent, UsageMetrics, UsageSummary, UsageTracker,
+    Consumer, EventQuery, EventType, FlushPolicy, Label, MemoryStore, Outcome, Overflow, Page, Result, Store,
+    TenantId, TimeRange, TokenUsage, UsageEvent, UsageMetrics, UsageSummary, UsageTracker,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -28,13 +33,15 @@ const BURST: u64 = 100_000;
 /// Samples of fewer records than this are criterion's first steps.
 const RECORDS_MIN: u64 = 20_000;
 
-/// Keeps nothing.
-#[derive(Debug)]
-struct NullStore;
+/// Keeps no events; quotas, which this bench does not use, in memory.
+#[derive(Debug, Default)]
+struct NullStore {
+    quotas: MemoryStore,
+}
 
 #[async_trait]
 impl Store for NullStore {
-    async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<Appended>> {
+    async fn append(&self, batch: &[UsageEvent], _settlements: &[Settlement]) -> Result<Vec<Appended>> {
         Ok(vec![Appended::New; batch.len()])
     }
 
@@ -56,6 +63,63 @@ impl Store for NullStore {
 
     async fn events(&self, _query: &EventQuery) -> Result<Page<UsageEvent>> {
         Ok(Page { items: Vec::new(), next: None })
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>> {
+        self.quotas.acquire(request).await
+    }
+
+    async fn give_back(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        returned: &[(LimitKey, u64)],
+    ) -> Result<()> {
+        self.quotas.give_back(tenant_id, holder, returned).await
+    }
+
+    async fn standing(
+        &self,
+        tenant_id: &TenantId,
+        holder: HolderId,
+        keys: &[LimitKey],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Standing>> {
+        self.quotas.standing(tenant_id, holder, keys, now).await
+    }
+
+    async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
+        self.quotas.tenant_quotas(tenant_id).await
+    }
+
+    async fn put_plan(&self, plan: &Plan) -> Result<()> {
+        self.quotas.put_plan(plan).await
+    }
+
+    async fn plans(&self) -> Result<Vec<Plan>> {
+        self.quotas.plans().await
+    }
+
+    async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
+        self.quotas.set_plan(tenant_id, plan, now).await
+    }
+
+    async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()> {
+        self.quotas.put_override(tenant_id, own, now).await
+    }
+
+    async fn remove_override(
+        &self,
+        tenant_id: &TenantId,
+        quota: &Quota,
+        window: Window,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        self.quotas.remove_override(tenant_id, quota, window, now).await
+    }
+
+    async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
+        self.quotas.quota_changes(since).await
     }
 }
 
@@ -112,7 +176,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
 fn start(runtime: &Runtime) -> Result<UsageTracker> {
     let _entered = runtime.enter();
-    UsageTracker::builder(NullStore)
+    UsageTracker::builder(NullStore::default())
         .flush(FlushPolicy::default())
         .buffer_events_max(NonZeroU32::new(BUFFER_EVENTS).unwrap_or(NonZeroU32::MIN))
         .overflow(Overflow::Drop)

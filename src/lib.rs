@@ -32,12 +32,15 @@
 //!                         Ack ◄──────── committed ────────────┤
 //!                                                             ▼
 //!                    queries ◄─── roll-ups + journal ◄─── Store::roll_up drains the journal
+//!
+//! enforce ─► units at hand ─(none)─► Store::acquire ─► Hold ─► settled with the operation's event, in its transaction
 //! ```
 //!
 //! # Where things are
 //! | module | what it does |
 //! |---|---|
 //! | [`usage`] | events and what is in them, the tracker, questions and answers |
+//! | [`quota`] | plans and limits, the enforcer that admits within them, holds that recording settles |
 //! | [`store`] | the [`Store`] trait, which is a contract, and the stores: [`MemoryStore`], `PostgresStore` |
 //! | [`time`](mod@time) | the only clock; zones, periods, billing cycles, all half-open |
 //! | [`page`] | keyset paging |
@@ -46,6 +49,8 @@
 //! # What holds
 //! - **Never lost, never twice.** An event whose [`Ack`] resolved is committed and counted once: through retries, crashes,
 //!   restarts and cut connections. A second event with its id or idempotency key is a repetition or a reported conflict.
+//! - **Never over-admitted.** A hard limit is not passed by what [`quota::QuotaEnforcer`] admits, whatever number of tasks and
+//!   processes share it, whatever crashes. What a crash strands is bounded: the slice of the limit that the process held.
 //! - **Never stale.** A query includes every acknowledged event. Roll-ups make answers cheaper, not fresher.
 //! - **Never a guess sold as a fact.** Estimated tokens are marked, an unknown cost is `None` and counted, percentiles are
 //!   off by less than 1 % ([`LatencySketch`]), also after hours were merged into months.
@@ -54,8 +59,8 @@
 //!
 //! # What it does not do
 //! Events that were recorded and not yet acknowledged are in this process's memory: a kill loses them (about the last
-//! [`FlushPolicy::age`]; none if the ack is awaited). Quotas, the audit trail, price book, alerts and dashboard are not
-//! built yet.
+//! [`FlushPolicy::age`]; none if the ack is awaited). The audit trail, price book, alerts and dashboard are not built
+//! yet; quotas are young: see the changelog for what is missing.
 //!
 //! # Features
 //! - `postgres` (default): `PostgresStore`. `PostgreSQL` 15 or later.

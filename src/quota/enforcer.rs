@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::quota::cell::Cell;
-use crate::quota::core::{Core, Settings, check_amounts, explain};
+use crate::quota::core::{Core, Settings, check_amounts};
 use crate::quota::decision::{Decision, LimitView, Verdict};
+use crate::quota::explain::explain;
 use crate::quota::hold::Settling;
 use crate::quota::keeper::Keeper;
 use crate::quota::{Catalogue, Enforcement, Override, Quota, Window};

@@ -5,6 +5,7 @@ mod cell;
 mod core;
 mod decision;
 mod enforcer;
+mod explain;
 mod hold;
 mod keeper;
 mod kind;
