@@ -63,6 +63,6 @@ pub enum Overflow {
     /// It is accepted once there is room, for which its [`Ack`](crate::Ack) has to be awaited: back-pressure.
     #[default]
     Wait,
-    /// It is dropped and counted in [`Health::dropped`].
+    /// It is dropped and counted in [`Health::dropped`](crate::Health::dropped).
     Drop,
 }
