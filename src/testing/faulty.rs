@@ -76,10 +76,10 @@ impl Fault {
 ///
 /// let tenant = TenantId::new("acme")?;
 /// let event = [UsageEvent::new(tenant, EventType::Search, Outcome::Success, SystemClock.now())?];
-/// assert!(store.append(&event).await.unwrap_err().is_transient());
-/// assert!(store.append(&event).await.unwrap_err().is_transient());
+/// assert!(store.append(&event, &[]).await.unwrap_err().is_transient());
+/// assert!(store.append(&event, &[]).await.unwrap_err().is_transient());
 /// // The second call did its work, only its answer was lost.
-/// assert_eq!(store.append(&event).await?, [Appended::Duplicate]);
+/// assert_eq!(store.append(&event, &[]).await?, [Appended::Duplicate]);
 /// assert_eq!(store.injected(), 2);
 /// # Ok::<(), metertrail::Error>(())
 /// # }).unwrap();

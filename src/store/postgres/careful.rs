@@ -54,12 +54,13 @@ pub(super) async fn append_careful(
 ) -> Result<Vec<Appended>> {
     let mut results: Vec<Option<Appended>> = vec![None; batch.len()];
     let mut new: Vec<&UsageEvent> = Vec::new();
+    // Over all rounds: who owns a key or an id does not change any more.
+    let mut known: HashMap<Identity, Cow<'_, UsageEvent>> = HashMap::new();
     loop {
         let round = next_round(batch, &results);
         if round.is_empty() {
             break;
         }
-        let mut known: HashMap<Identity, Cow<'_, UsageEvent>> = HashMap::new();
         let written = write_round(transaction, batch, &round, &mut known).await?;
         for position in round {
             let event = &batch[position];
