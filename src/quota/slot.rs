@@ -25,7 +25,9 @@ pub(crate) struct Slot {
     pub(crate) limit: Limit,
     pub(crate) source: LimitSource,
     pub(crate) allowance: Allowance,
-    /// When the window of the present epoch ends, in microseconds; the past before the first.
+    /// When the window of the present epoch starts, in microseconds.
+    starts_at_us: AtomicI64,
+    /// When it ends; the past before the first, and while one window follows another.
     ends_at_us: AtomicI64,
     /// Units that callers wait for.
     awaited: AtomicU64,
@@ -92,6 +94,7 @@ impl Slot {
             limit,
             source,
             allowance,
+            starts_at_us: AtomicI64::new(i64::MIN),
             ends_at_us: AtomicI64::new(i64::MIN),
             awaited: AtomicU64::new(0),
             books: Mutex::new(books),
@@ -109,6 +112,7 @@ impl Slot {
     /// Whether the window of the units at hand contains this instant.
     pub(crate) fn is_present(&self, now_us: i64) -> bool {
         now_us < self.ends_at_us.load(Ordering::Acquire)
+            && now_us >= self.starts_at_us.load(Ordering::Acquire)
     }
 
     /// Takes an amount from the units at hand, or nothing.
@@ -157,6 +161,7 @@ impl Slot {
         books.seen_at = None;
         books.refused_until = None;
         books.last_want /= 2;
+        self.starts_at_us.store(range.start().timestamp_micros(), Ordering::Release);
         self.ends_at_us.store(range.end().timestamp_micros(), Ordering::Release);
     }
 
