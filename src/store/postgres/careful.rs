@@ -107,7 +107,9 @@ fn compare_the_rest(
     let mut undecided = HashSet::new();
     for (event, result) in batch.iter().zip(results).filter(|(_, result)| result.is_none()) {
         let identities = || Identity::key_of(event).into_iter().chain([Identity::id_of(event)]);
-        if !identities().any(|identity| undecided.contains(&identity)) {
+        // A key goes before the id: while nobody has asked who owns it, the id decides nothing.
+        let is_asked = Identity::key_of(event).is_none_or(|key| known.contains_key(&key));
+        if is_asked && !identities().any(|identity| undecided.contains(&identity)) {
             *result = compare(event, known);
         }
         if result.is_none() {
