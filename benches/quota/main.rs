@@ -5,7 +5,7 @@
 //! cargo bench --features test-util --bench quota -- memory      # only the comparison in memory
 //! cargo bench --features test-util --bench quota -- postgres    # only Postgres, thrown away afterwards, fsync on
 //! cargo bench --features test-util --bench quota -- --test      # whether it runs
-//! perf record cargo bench --features test-util --bench quota -- memory profile # one hot tenant's handle only
+//! perf record cargo bench --features test-util --bench quota -- memory profile id # or hold, handle
 //! ```
 //!
 //! Prints Markdown. All contenders of a line take turns in short samples, so that a busy machine hits them alike: ratios
@@ -27,7 +27,8 @@ fn main() -> Outcome<()> {
     let quick = has("--test");
     let everything = !has("memory") && !has("postgres");
     if everything || has("memory") {
-        memory::run(quick, has("profile"))?;
+        let profile = ["hold", "handle", "id"].into_iter().position(|way| has("profile") && has(way));
+        memory::run(quick, profile.map_or(0, |way| way + 1))?;
     }
     if everything || has("postgres") {
         postgres::run(quick)?;

@@ -26,19 +26,19 @@ enum Scene {
     Denied,
 }
 
-pub(crate) fn run(quick: bool, profile: bool) -> Outcome<()> {
+pub(crate) fn run(quick: bool, profile: usize) -> Outcome<()> {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let effort = Effort::new(quick);
     println!("## In memory: nanoseconds per decision, median\n");
     println!(
-        "Ours is given as the decision alone (its hold is kept) and with the hold's release by drop; ratios and aims take \
-         the latter, peers have nothing to release. The handle asks `try_enforce`, `enforce` where it is denied.\n"
+        "Ours with the hold's release by drop; peers have nothing to release. The handle is asked with `try_hold` and \
+         with `try_enforce`, where it is denied with `enforce`.\n"
     );
     println!(
-        "| tenant | quotas | threads | handle | … released | by id | … released | governor | limitador | by id ÷ governor | \
-         handle ÷ governor | by id ÷ limitador |"
+        "| tenant | quotas | threads | try_hold | try_enforce | by id | governor | limitador | by id ÷ governor | \
+         try_hold ÷ governor | by id ÷ limitador |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for (scene, name) in [(Scene::Hot, "hot"), (Scene::Many, "10,000"), (Scene::Denied, "denied")] {
         for quotas in [1, 3] {
             let keys = keys(if scene == Scene::Many { TENANTS } else { 1 });
@@ -48,20 +48,19 @@ pub(crate) fn run(quick: bool, profile: bool) -> Outcome<()> {
             let order = order(keys.len());
             let ours = Ours::new(&runtime, quotas, &keys, denied)?;
             let mut contenders = vec![
-                ours.contender(&order, Way { by_id: false, released: false }),
-                ours.contender(&order, Way { by_id: false, released: true }),
-                ours.contender(&order, Way { by_id: true, released: false }),
-                ours.contender(&order, Way { by_id: true, released: true }),
+                ours.contender(&order, Way::Hold),
+                ours.contender(&order, Way::Handle),
+                ours.contender(&order, Way::Id),
             ];
-            if profile {
-                medians(&contenders[1..2], 1, Effort { rounds: 100, ..effort });
+            if profile > 0 {
+                medians(&contenders[profile - 1..profile], 1, Effort { rounds: 100, ..effort });
                 return Ok(());
             }
             contenders.extend([governor.contender(&order), limitador.contender(&order)]);
             for threads in [1, 2] {
                 let medians = medians(&contenders, threads, effort);
                 let cells: Vec<String> = medians.iter().copied().map(nanoseconds).collect();
-                let [_, handle, _, by_id, governor, limitador] = medians[..] else { continue };
+                let [handle, _, by_id, governor, limitador] = medians[..] else { continue };
                 println!(
                     "| {name} | {quotas} | {threads} | {} | {} | {} | {} |",
                     cells.join(" | "),
@@ -76,10 +75,15 @@ pub(crate) fn run(quick: bool, profile: bool) -> Outcome<()> {
     Ok(())
 }
 
+/// How ours is asked.
 #[derive(Clone, Copy)]
-struct Way {
-    by_id: bool,
-    released: bool,
+enum Way {
+    /// A handle's `try_hold`.
+    Hold,
+    /// A handle's `try_enforce`.
+    Handle,
+    /// `enforce_multiple`.
+    Id,
 }
 
 struct Ours<'r> {
@@ -138,27 +142,26 @@ impl<'r> Ours<'r> {
             Box::new(move |decisions| {
                 let _entered = &entered;
                 for index in order.by_ref().take(count(decisions)) {
-                    let decision = match (way.by_id, self.denied) {
-                        (true, _) => now(self.quotas.enforce_multiple(&self.tenants[*index], &self.amounts)),
-                        (false, true) => now(self.handles[*index].enforce(&self.amounts)),
-                        (false, false) => self.handles[*index].try_enforce(&self.amounts),
-                    };
+                    let (handle, amounts) = (&self.handles[*index], &self.amounts);
                     // By reference: a copy of the answer is not part of the work.
-                    black_box(&decision);
-                    if !way.released {
-                        keep(decision);
+                    match (way, self.denied) {
+                        (Way::Id, _) => {
+                            black_box(&now(self.quotas.enforce_multiple(&self.tenants[*index], amounts)));
+                        }
+                        (Way::Hold | Way::Handle, true) => {
+                            black_box(&now(handle.enforce(amounts)));
+                        }
+                        (Way::Handle, false) => {
+                            black_box(&handle.try_enforce(amounts));
+                        }
+                        (Way::Hold, false) => {
+                            black_box(&handle.try_hold(amounts));
+                        }
                     }
                 }
             })
         };
         Contender { thread: Box::new(thread) }
-    }
-}
-
-/// Leaves the units taken, as they are while an operation runs. A refusal holds none and goes.
-fn keep(decision: Option<Decision>) {
-    if decision.as_ref().is_some_and(Decision::is_allowed) {
-        std::mem::forget(decision);
     }
 }
 

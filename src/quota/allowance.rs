@@ -9,8 +9,16 @@ const UNIT_BITS: u32 = 44;
 const UNITS: u64 = (1 << UNIT_BITS) - 1;
 
 /// The window that units belong to, as a number that is good for comparison only.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Epoch(u64);
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Epoch(u32);
+
+impl Epoch {
+    #[inline]
+    fn of(word: u64) -> Self {
+        // Twenty bits always fit.
+        Self(u32::try_from(word >> UNIT_BITS).unwrap_or(u32::MAX))
+    }
+}
 
 /// Units that can be taken without a lock.
 #[derive(Debug)]
@@ -23,12 +31,14 @@ impl Allowance {
     }
 
     /// The present epoch and its units.
+    #[inline]
     pub(crate) fn look(&self) -> (Epoch, u64) {
         let word = self.0.load(Ordering::Acquire);
-        (Epoch(word >> UNIT_BITS), word & UNITS)
+        (Epoch::of(word), word & UNITS)
     }
 
     /// Takes all of an amount, or nothing.
+    #[inline]
     pub(crate) fn take(&self, amount: u64) -> Option<Epoch> {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
@@ -36,18 +46,19 @@ impl Allowance {
                 return None;
             }
             match self.0.compare_exchange_weak(word, word - amount, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return Some(Epoch(word >> UNIT_BITS)),
+                Ok(_) => return Some(Epoch::of(word)),
                 Err(now) => word = now,
             }
         }
     }
 
     /// Takes as much as there is of an amount in an epoch; nothing if the epoch has passed.
+    #[inline]
     pub(crate) fn take_up_to(&self, epoch: Epoch, amount: u64) -> u64 {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             let taken = amount.min(word & UNITS);
-            if word >> UNIT_BITS != epoch.0 || taken == 0 {
+            if Epoch::of(word) != epoch || taken == 0 {
                 return 0;
             }
             match self.0.compare_exchange_weak(word, word - taken, Ordering::AcqRel, Ordering::Relaxed) {
@@ -59,10 +70,11 @@ impl Allowance {
 
     /// Adds units to the epoch that they belong to: a refill, or what an operation did not use. Says whether the epoch
     /// was still present; if not, the units are gone with it.
+    #[inline]
     pub(crate) fn put(&self, epoch: Epoch, amount: u64) -> bool {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
-            if word >> UNIT_BITS != epoch.0 {
+            if Epoch::of(word) != epoch {
                 return false;
             }
             let units = (word & UNITS).saturating_add(amount).min(UNITS);
@@ -82,7 +94,7 @@ impl Allowance {
             // The epoch wraps within its 20 bits by the shift.
             let next = ((word >> UNIT_BITS) + 1) << UNIT_BITS;
             match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return (Epoch(next >> UNIT_BITS), word & UNITS),
+                Ok(_) => return (Epoch::of(next), word & UNITS),
                 Err(now) => word = now,
             }
         }

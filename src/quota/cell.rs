@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use chrono::{DateTime, Utc};
+use smallvec::SmallVec;
 use tokio::sync::Mutex;
 
 use crate::TenantId;
-use crate::quota::hold::{Hold, Take, Takes};
+use crate::quota::hold::{Hold, HoldRef};
 use crate::quota::slot::Slot;
+use crate::quota::take::{Take, Takes};
 use crate::quota::{HolderId, Quota};
 use crate::text::Label;
 use crate::time::Zone;
@@ -17,22 +19,26 @@ use crate::time::Zone;
 pub(crate) type Amounts<'a> = &'a [(Quota, u64)];
 
 /// The limits of one tenant, resolved and at hand. When they change it is retired and another takes its place.
+///
+/// What an admission touches comes first and close together: with many tenants, the time of a decision is the time to fetch
+/// its cache lines.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Cell {
+    retired: AtomicBool,
+    /// When an override ends, so that the limits have to be resolved again.
+    valid_until_us: i64,
+    last_used_us: AtomicI64,
+    pub(crate) slots: SmallVec<[Slot; 3]>,
     pub(crate) tenant_id: TenantId,
     /// The name of the tenant's plan.
     pub(crate) plan: Label,
     pub(crate) holder: HolderId,
     pub(crate) zone: Zone,
-    pub(crate) slots: Vec<Slot>,
     /// The revision of the tenant's quotas that the limits were resolved from.
     pub(crate) revision: u64,
-    /// When an override ends, so that the limits have to be resolved again.
-    valid_until_us: i64,
     /// Held while units are asked for: one request at a time, which asks for all who wait.
     pub(crate) asking: Mutex<()>,
-    retired: AtomicBool,
-    last_used_us: AtomicI64,
     renewed_us: AtomicI64,
 }
 
@@ -41,7 +47,7 @@ impl Cell {
         tenant_id: TenantId,
         plan: Label,
         zone: Zone,
-        slots: Vec<Slot>,
+        slots: SmallVec<[Slot; 3]>,
         revision: u64,
         valid_until: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
@@ -62,55 +68,91 @@ impl Cell {
     }
 
     /// The slots that an amount of a quota has to be taken from; none if the quota has no limit.
+    #[inline]
     pub(crate) fn slots_of(&self, quota: &Quota) -> impl Iterator<Item = (usize, &Slot)> {
-        self.slots.iter().enumerate().filter(move |(_, slot)| slot.limit.quota() == quota)
+        self.slots.iter().enumerate().filter(move |(_, slot)| slot.quota == *quota)
     }
 
     /// Whether any limit, an unlimited one included, names the quota.
     pub(crate) fn knows(&self, quota: &Quota) -> bool {
-        self.slots.iter().any(|slot| slot.limit.quota() == quota)
+        self.slots.iter().any(|slot| slot.quota == *quota)
     }
 
-    /// Takes all amounts from the units at hand, or none of them. Slots are taken in the order of the cell; what was taken
-    /// goes back if a later one falls short.
+    /// A hold of all amounts, from the units at hand.
+    #[inline]
     pub(crate) fn try_take(self: &Arc<Self>, now_us: i64, amounts: Amounts<'_>) -> Option<Hold> {
-        if amounts.is_empty() || !self.is_usable(now_us) {
+        Some(self.try_take_ref(now_us, amounts)?.into_hold())
+    }
+
+    /// As [`try_take`](Self::try_take), a hold that borrows.
+    #[inline]
+    pub(crate) fn try_take_ref(self: &Arc<Self>, now_us: i64, amounts: Amounts<'_>) -> Option<HoldRef<'_>> {
+        if let Some(take) = self.take_single(now_us, amounts) {
+            return Some(HoldRef::new(self, Takes::one(take)));
+        }
+        let mut hold = HoldRef::new(self, Takes::new());
+        if !self.take_each(now_us, amounts, hold.takes_mut()) {
             return None;
         }
-        let mut takes = Takes::new();
+        self.touch(now_us);
+        Some(hold)
+    }
+
+    /// Takes an amount of a quota that has one limit. `None` says nothing: then ask for all.
+    // A call would return it through memory, which is where the time goes, see `Takes`.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    pub(crate) fn take_single(&self, now_us: i64, amounts: Amounts<'_>) -> Option<Take> {
+        let [(quota, amount)] = amounts else { return None };
+        let mut slots = self.slots_of(quota);
+        let (Some((index, slot)), None) = (slots.next(), slots.next()) else { return None };
+        if *amount == 0 || slot.is_unlimited || !self.is_usable(now_us) {
+            return None;
+        }
+        let epoch = slot.take(now_us, *amount)?;
+        self.touch(now_us);
+        Some(Take::new(index, epoch, *amount))
+    }
+
+    /// Takes amount after amount, in the order of the cell; says whether it came to the end.
+    fn take_each(&self, now_us: i64, amounts: Amounts<'_>, takes: &mut Takes) -> bool {
+        if amounts.is_empty() || !self.is_usable(now_us) {
+            return false;
+        }
         for (position, (quota, amount)) in amounts.iter().enumerate() {
-            let mut known = false;
             // What means nothing is left to the slow path, which says why.
             if *amount == 0 || amounts[..position].iter().any(|(other, _)| other == quota) {
-                self.put_back(&takes);
-                return None;
+                return false;
             }
+            let mut known = false;
             for (index, slot) in self.slots_of(quota) {
                 known = true;
-                if slot.allowed().is_none() {
+                if slot.is_unlimited {
                     continue;
                 }
-                let Some(epoch) = slot.take(now_us, *amount) else {
-                    self.put_back(&takes);
-                    return None;
-                };
-                takes.push(Take { slot: index, epoch, amount: *amount });
+                let Some(epoch) = slot.take(now_us, *amount) else { return false };
+                takes.push(Take::new(index, epoch, *amount));
             }
             if !known {
-                self.put_back(&takes);
-                return None;
+                return false;
             }
         }
-        self.touch(now_us);
-        Some(Hold::new(Arc::clone(self), takes))
+        true
     }
 
     /// Gives taken units back to the slots that they came from; units of a window that has passed are gone.
-    pub(crate) fn put_back(&self, takes: &[Take]) {
-        for take in takes {
-            if let Some(slot) = self.slots.get(take.slot) {
-                slot.allowance.put(take.epoch, take.amount);
-            }
+    #[inline]
+    pub(crate) fn put_back(&self, takes: &Takes) {
+        match takes.only() {
+            Some(take) => self.put_one_back(take),
+            None => takes.iter().for_each(|take| self.put_one_back(take)),
+        }
+    }
+
+    #[inline]
+    fn put_one_back(&self, take: &Take) {
+        if let Some(slot) = self.slots.get(take.slot()) {
+            slot.allowance.put(take.epoch, take.amount);
         }
     }
 
@@ -127,11 +169,13 @@ impl Cell {
     }
 
     /// Whether its limits are still the tenant's.
+    #[inline]
     pub(crate) fn is_usable(&self, now_us: i64) -> bool {
         !self.is_retired() && now_us < self.valid_until_us
     }
 
     /// Notes that the tenant asked for units.
+    #[inline]
     pub(crate) fn touch(&self, now_us: i64) {
         // A line that is only read stays with every core.
         if self.last_used_us.load(Ordering::Relaxed) != now_us {
@@ -148,6 +192,7 @@ impl Cell {
         self.renewed_us.store(now_us, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }

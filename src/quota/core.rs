@@ -1,7 +1,5 @@
 //! The engine behind the enforcer: cells, and how units come from the store.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,19 +9,19 @@ use tokio::time::timeout;
 
 use crate::quota::allowance::Epoch;
 use crate::quota::cell::{Amounts, Cell};
+use crate::quota::cells::{Cells, Replaced};
 use crate::quota::decision::{Decision, Retry, Verdict};
 use crate::quota::explain::{explain, shadow_log};
-use crate::quota::hold::{Hold, Take, Takes};
+use crate::quota::hold::Hold;
 use crate::quota::slot::Slot;
+use crate::quota::take::{Take, Takes};
 use crate::quota::{
-    AcquireRequest, Catalogue, Enforcement, Granted, Limit, LimitSource, SliceRequest, TenantQuotas,
-    WhenUnavailable,
+    AcquireRequest, Catalogue, Enforcement, Granted, SliceRequest, TenantQuotas, WhenUnavailable,
 };
 use crate::store::Store;
 use crate::time::{Clock, Tick, Zone};
 use crate::{Error, ErrorKind, Result, TenantId};
 
-const SHARDS: usize = 16;
 /// Attempts to take from a slot that others drain as fast as it is filled.
 const TAKE_ATTEMPTS: usize = 8;
 
@@ -36,8 +34,7 @@ pub(crate) struct Core {
     pub(crate) tick: Tick,
     pub(crate) zone: Zone,
     pub(crate) settings: Settings,
-    shards: [RwLock<HashMap<TenantId, Arc<Cell>>>; SHARDS],
-    hasher: RandomState,
+    pub(crate) cells: Cells,
     /// Cells that were replaced and may still have holds out.
     pub(crate) retired: Mutex<Vec<Arc<Cell>>>,
     closed: AtomicBool,
@@ -71,8 +68,7 @@ impl Core {
             tick,
             zone,
             settings,
-            shards: std::array::from_fn(|_| RwLock::default()),
-            hasher: RandomState::new(),
+            cells: Cells::default(),
             retired: Mutex::default(),
             closed: AtomicBool::new(false),
             round_trips: AtomicU64::new(0),
@@ -80,49 +76,50 @@ impl Core {
         }
     }
 
-    fn shard(&self, tenant_id: &TenantId) -> &RwLock<HashMap<TenantId, Arc<Cell>>> {
-        let hash = self.hasher.hash_one(tenant_id);
-        let index = usize::try_from(hash % 16).unwrap_or(0);
-        &self.shards[index]
+    /// The time in microseconds, as it was a moment ago.
+    #[inline]
+    pub(crate) fn now_us(&self) -> i64 {
+        self.tick.now_us(&*self.clock)
     }
 
     /// The tenant's cell, if this process has one.
     pub(crate) fn cell_at_hand(&self, tenant_id: &TenantId) -> Option<Arc<Cell>> {
-        let cells = self.shard(tenant_id).read().unwrap_or_else(PoisonError::into_inner);
-        cells.get(tenant_id).filter(|cell| !cell.is_retired()).cloned()
+        self.cells.get(tenant_id).filter(|cell| !cell.is_retired())
     }
 
     /// The tenant's cell, made from its plan and overrides if need be.
     pub(crate) async fn cell(&self, tenant_id: &TenantId) -> Result<Arc<Cell>> {
-        let now = self.clock.now();
         if let Some(cell) = self.cell_at_hand(tenant_id)
-            && cell.is_usable(now.timestamp_micros())
+            && cell.is_usable(self.now_us())
         {
             return Ok(cell);
         }
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::ShutDown, "the enforcer was shut down"));
+        if self.is_closed() {
+            return Err(shut_down());
         }
         let quotas = self.within_time(self.store.tenant_quotas(tenant_id)).await?;
+        let now = self.clock.now();
         let fresh = Arc::new(self.resolve(tenant_id, &quotas, now)?);
-        let mut cells = self.shard(tenant_id).write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(other) = cells.get(tenant_id).filter(|cell| !cell.is_retired())
-            && other.is_usable(now.timestamp_micros())
-        {
-            return Ok(Arc::clone(other));
+        // Closing sets the flag before it empties the shards: after it no cell comes in.
+        match self.cells.replace(&fresh, |cell| cell.is_usable(now.timestamp_micros()), || self.is_closed()) {
+            Replaced::Kept(present) => Ok(present),
+            Replaced::Refused => Err(shut_down()),
+            Replaced::Done(old) => {
+                if let Some(old) = old {
+                    self.retire(old);
+                }
+                Ok(fresh)
+            }
         }
-        let old = cells.insert(tenant_id.clone(), Arc::clone(&fresh));
-        drop(cells);
-        if let Some(old) = old {
-            self.retire(old);
-        }
-        Ok(fresh)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Forgets what is known of a tenant's limits; the next request resolves them anew.
     pub(crate) fn forget(&self, tenant_id: &TenantId) {
-        let cell = self.shard(tenant_id).write().unwrap_or_else(PoisonError::into_inner).remove(tenant_id);
-        if let Some(cell) = cell {
+        if let Some(cell) = self.cells.remove(tenant_id) {
             self.retire(cell);
         }
     }
@@ -132,14 +129,6 @@ impl Core {
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(cell);
     }
 
-    /// All cells in use.
-    pub(crate) fn cells(&self) -> Vec<Arc<Cell>> {
-        let of = |shard: &RwLock<HashMap<TenantId, Arc<Cell>>>| -> Vec<Arc<Cell>> {
-            shard.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-        };
-        self.shards.iter().flat_map(of).collect()
-    }
-
     pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
         Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -147,7 +136,7 @@ impl Core {
     /// Puts other plans in force; every tenant's limits are resolved anew.
     pub(crate) fn replace_catalogue(&self, catalogue: Catalogue) {
         *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
-        for cell in self.cells() {
+        for cell in self.cells.all() {
             self.forget(&cell.tenant_id);
         }
     }
@@ -155,62 +144,28 @@ impl Core {
     /// Admits nothing more.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        for cell in self.cells() {
+        for cell in self.cells.all() {
             self.forget(&cell.tenant_id);
         }
     }
 
-    /// A tenant's limits: its overrides in force, else its plan's, else the default plan's.
-    pub(crate) fn resolve(
+    /// Decides for a tenant, whose limits may change while it waits, when the units at hand did not suffice.
+    pub(crate) async fn decide_for(
         &self,
         tenant_id: &TenantId,
-        quotas: &TenantQuotas,
-        now: DateTime<Utc>,
-    ) -> Result<Cell> {
-        let catalogue = self.catalogue();
-        let default = catalogue.default_plan()?;
-        let plan = match &quotas.plan {
-            Some(name) => catalogue.plan(name.as_str())?,
-            None => default,
-        };
-        let mut limits: Vec<(Limit, LimitSource)> = Vec::new();
-        for limit in plan.limits() {
-            limits.push((limit.clone(), LimitSource::Plan(plan.name().clone())));
-        }
-        for limit in default.limits() {
-            if !limits.iter().any(|(own, _)| own.quota() == limit.quota()) {
-                limits.push((limit.clone(), LimitSource::Default(default.name().clone())));
-            }
-        }
-        let mut valid_until = None;
-        for own in quotas.overrides.iter().filter(|own| own.is_in_force(now)) {
-            valid_until = valid_until.into_iter().chain(own.expires_at).min();
-            let same =
-                |limit: &Limit| limit.quota() == &own.quota && limit.window().as_str() == own.window.as_str();
-            match limits.iter_mut().find(|(limit, _)| same(limit)) {
-                Some((limit, source)) => {
-                    *limit = limit.clone().with_allowed(own.allowed)?;
-                    *source = LimitSource::Override;
-                }
-                None => limits.push((own.as_limit()?, LimitSource::Override)),
-            }
-        }
-        let slots = limits.into_iter().map(|(limit, source)| Slot::new(limit, source)).collect();
-        Ok(Cell::new(
-            tenant_id.clone(),
-            plan.name().clone(),
-            self.zone,
-            slots,
-            quotas.revision,
-            valid_until,
-            now,
-        ))
-    }
-
-    /// Decides for a tenant, whose limits may change while it waits.
-    pub(crate) async fn decide_for(&self, tenant_id: &TenantId, amounts: Amounts<'_>) -> Result<Decision> {
+        mut at_hand: Option<Arc<Cell>>,
+        amounts: Amounts<'_>,
+    ) -> Result<Decision> {
         for _ in 0..TAKE_ATTEMPTS {
-            let cell = self.cell(tenant_id).await?;
+            let cell = match at_hand.take().filter(|cell| cell.is_usable(self.now_us())) {
+                Some(cell) => cell,
+                None => match self.cell(tenant_id).await {
+                    Err(error) if error.is_transient() => {
+                        return self.decide_unknown(tenant_id, amounts, error);
+                    }
+                    found => found?,
+                },
+            };
             if let Some(decision) = self.decide(&cell, amounts).await? {
                 return Ok(decision);
             }
@@ -222,30 +177,22 @@ impl Core {
     }
 
     /// Decides: from the units at hand, else from the store. Nothing if the cell was replaced meanwhile.
-    pub(crate) async fn decide(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Result<Option<Decision>> {
-        if let Some(hold) = cell.try_take(self.tick.now_us(&*self.clock), amounts) {
-            return Ok(Some(Decision::admitted(hold)));
-        }
-        self.decide_slowly(cell, amounts).await
-    }
-
-    async fn decide_slowly(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Result<Option<Decision>> {
+    async fn decide(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Result<Option<Decision>> {
         check_amounts(cell, amounts)?;
         if let Some(refusal) = Self::never(cell, amounts) {
             return Ok(Some(refusal));
         }
-        let now = self.clock.now();
-        cell.enter(now);
-        if let Some(refusal) = Self::known_refusal(cell, amounts, now) {
+        if let Some(refusal) = Self::known_refusal(cell, amounts, self.now_us()) {
             return Ok(Some(refusal));
         }
+        cell.enter(self.clock.now());
         let waiting = Waiting::new(cell, amounts);
         let _asking = cell.asking.lock().await;
         drop(waiting);
         // Whoever asked before may have brought units for all who waited.
         for _ in 0..TAKE_ATTEMPTS {
-            if let Some(hold) = cell.try_take(self.tick.now_us(&*self.clock), amounts) {
-                return Ok(Some(Decision::admitted(hold)));
+            if let Some(decision) = self.decide_at_hand(cell, amounts) {
+                return Ok(Some(decision));
             }
             if !cell.is_usable(self.clock.now().timestamp_micros()) {
                 break;
@@ -294,15 +241,29 @@ impl Core {
         }
     }
 
+    /// Decides for a tenant whose limits cannot be read: by what the default plan says for the case that the store cannot
+    /// be reached.
+    fn decide_unknown(&self, tenant_id: &TenantId, amounts: Amounts<'_>, error: Error) -> Result<Decision> {
+        let cell = Arc::new(self.resolve(tenant_id, &TenantQuotas::default(), self.clock.now())?);
+        if amounts.iter().any(|(quota, _)| !cell.knows(quota)) {
+            return Err(error);
+        }
+        check_amounts(&cell, amounts)?;
+        tracing::warn!(%error, tenant = %tenant_id, "metertrail: the tenant's limits cannot be read");
+        let denying =
+            amounts.iter().flat_map(|(quota, _)| cell.slots_of(quota)).find(|(_, slot)| denies(slot));
+        if let Some((blocking, _)) = denying {
+            return Ok(explain(&cell, amounts, None, Verdict::Unavailable, Some(blocking), &[]));
+        }
+        self.allowed_unchecked.fetch_add(1, Ordering::Relaxed);
+        let hold = Hold::new(Arc::clone(&cell), Takes::new());
+        Ok(explain(&cell, amounts, Some(hold), Verdict::Allowed, None, &[]))
+    }
+
     /// Decides what each limit says for the case that the store cannot be reached.
     fn without_store(&self, cell: &Arc<Cell>, amounts: Amounts<'_>, parts: Parts) -> Decision {
-        let denies = |missing: &&Missing| {
-            cell.slots.get(missing.slot).is_some_and(|slot| {
-                slot.limit.enforcement() == Enforcement::Hard
-                    && slot.limit.when_unavailable() == WhenUnavailable::Deny
-            })
-        };
-        if let Some(missing) = parts.missing.iter().find(denies) {
+        let denying = |missing: &&Missing| cell.slots.get(missing.slot).is_some_and(denies);
+        if let Some(missing) = parts.missing.iter().find(denying) {
             return explain(cell, amounts, None, Verdict::Unavailable, Some(missing.slot), &[]);
         }
         self.allowed_unchecked.fetch_add(1, Ordering::Relaxed);
@@ -312,7 +273,7 @@ impl Core {
     /// A refusal of what is more than a whole limit: no time makes it possible.
     pub(crate) fn never(cell: &Arc<Cell>, amounts: Amounts<'_>) -> Option<Decision> {
         let too_much = |(index, slot): (usize, &Slot), amount: u64| {
-            let hard = slot.limit.enforcement() == Enforcement::Hard;
+            let hard = slot.limit().enforcement() == Enforcement::Hard;
             (hard && slot.allowed().is_some_and(|allowed| amount > allowed)).then_some(index)
         };
         let blocking = amounts
@@ -324,14 +285,15 @@ impl Core {
     }
 
     /// A refusal that the store gave a moment ago and that still holds.
-    fn known_refusal(cell: &Arc<Cell>, amounts: Amounts<'_>, now: DateTime<Utc>) -> Option<Decision> {
+    fn known_refusal(cell: &Arc<Cell>, amounts: Amounts<'_>, now_us: i64) -> Option<Decision> {
         let blocking = amounts.iter().find_map(|(quota, amount)| {
             let mut slots = cell.slots_of(quota);
             slots.find_map(|(index, slot)| {
                 let (_, at_hand) = slot.allowance.look();
                 let need = amount.saturating_sub(at_hand);
-                let hard = slot.limit.enforcement() == Enforcement::Hard;
-                (hard && need > 0 && slot.is_known_refused(now, need)).then_some(index)
+                let hard = slot.limit().enforcement() == Enforcement::Hard;
+                let known = hard && need > 0 && slot.is_present(now_us);
+                (known && slot.is_known_refused(now_us, need)).then_some(index)
             })
         })?;
         Some(explain(cell, amounts, None, Verdict::Refused, Some(blocking), &[]))
@@ -342,6 +304,17 @@ impl Core {
         let overdue = || Error::new(ErrorKind::Unavailable, format!("the store did not answer in {limit:?}"));
         timeout(limit, call).await.unwrap_or_else(|_| Err(overdue()))
     }
+}
+
+/// Whether a limit refuses while the store cannot be reached.
+fn denies(slot: &Slot) -> bool {
+    slot.limit().enforcement() == Enforcement::Hard
+        && !slot.is_unlimited
+        && slot.limit().when_unavailable() == WhenUnavailable::Deny
+}
+
+fn shut_down() -> Error {
+    Error::new(ErrorKind::ShutDown, "the enforcer was shut down")
 }
 
 /// Takes what was granted, puts the rest at hand, and decides.
@@ -359,9 +332,9 @@ fn take_granted(
         let fresh = slot.granted(missing.epoch, now, &missing.request, *answer);
         let taken = fresh.min(missing.request.need);
         slot.allowance.put(missing.epoch, fresh - taken);
-        parts.hold.add(Take { slot: missing.slot, epoch: missing.epoch, amount: taken });
+        parts.hold.add(Take::new(missing.slot, missing.epoch, taken));
         if taken < missing.request.need {
-            match slot.limit.enforcement() {
+            match slot.limit().enforcement() {
                 // Granted nothing because of another limit: that one blocks.
                 Enforcement::Hard if answer.standing.can_meet(&missing.request) => {
                     innocent = Some(missing.slot);
@@ -412,7 +385,7 @@ impl Parts {
             for (index, slot) in cell.slots_of(quota).filter(|(_, slot)| slot.allowed().is_some()) {
                 let (epoch, _) = slot.allowance.look();
                 let taken = slot.allowance.take_up_to(epoch, *amount);
-                parts.hold.add(Take { slot: index, epoch, amount: taken });
+                parts.hold.add(Take::new(index, epoch, taken));
                 if taken < *amount {
                     let (present, request) = slot.request(now, *amount - taken, slices)?;
                     if present != epoch {

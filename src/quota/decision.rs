@@ -1,13 +1,16 @@
 //! The answer to a request: a value that explains itself. A refusal is no error.
 
 use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
+use smallvec::SmallVec;
 
+use crate::quota::cell::Cell;
 use crate::quota::slot::Slot;
-use crate::quota::{Allowed, Enforcement, Hold, Quota, Window};
+use crate::quota::{Allowed, Enforcement, Hold, Quota, Standing, Window};
 use crate::text::Label;
 use crate::time::TimeRange;
 
@@ -49,25 +52,57 @@ pub struct LimitView {
     pub range: Option<TimeRange>,
 }
 
-impl LimitView {
-    pub(super) fn of(slot: &Slot) -> Self {
+/// The moving part of a view, copied at the moment of the decision.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// The slot's position in its cell.
+    pub(super) slot: usize,
+    at_hand: u64,
+    standing: Standing,
+    unrecorded: u64,
+    range: Option<TimeRange>,
+}
+
+impl Seen {
+    pub(super) fn of(position: usize, slot: &Slot) -> Self {
         let (_, at_hand) = slot.allowance.look();
-        let books = slot.books();
-        let standing = books.standing;
+        let books = slot.read();
+        Self {
+            slot: position,
+            at_hand,
+            standing: books.standing,
+            unrecorded: books.unrecorded(),
+            range: books.range(),
+        }
+    }
+
+    pub(super) fn resets_at(&self) -> Option<DateTime<Utc>> {
+        self.range.map(|range| range.end())
+    }
+}
+
+impl LimitView {
+    /// How a slot stands now.
+    pub(super) fn of(slot: &Slot) -> Self {
+        Self::seen(slot, Seen::of(0, slot))
+    }
+
+    fn seen(slot: &Slot, seen: Seen) -> Self {
+        let Seen { at_hand, standing, unrecorded, range, .. } = seen;
         let remaining = slot
             .allowed()
-            .map(|allowed| standing.left(allowed).saturating_add(at_hand).saturating_sub(books.unrecorded()));
+            .map(|allowed| standing.left(allowed).saturating_add(at_hand).saturating_sub(unrecorded));
         Self {
-            quota: slot.limit.quota().clone(),
-            window: slot.limit.window(),
-            source: slot.source.clone(),
-            enforcement: slot.limit.enforcement(),
-            allowed: slot.limit.allowed(),
-            used: standing.used.saturating_add(books.unrecorded()),
+            quota: slot.limit().quota().clone(),
+            window: slot.limit().window(),
+            source: slot.source().clone(),
+            enforcement: slot.limit().enforcement(),
+            allowed: slot.limit().allowed(),
+            used: standing.used.saturating_add(unrecorded),
             held: standing.leased_here.saturating_sub(at_hand),
             elsewhere: standing.leased_elsewhere.saturating_add(standing.forfeited),
             remaining,
-            range: books.range(),
+            range,
         }
     }
 
@@ -130,12 +165,23 @@ pub struct Decision {
 /// What an admission from the units at hand does not need to say.
 #[derive(Debug)]
 pub(super) struct Details {
+    pub(super) cell: Arc<Cell>,
     pub(super) verdict: Verdict,
-    pub(super) limits: Vec<LimitView>,
+    pub(super) limits: SmallVec<[Seen; 3]>,
     /// Positions in `limits`.
     pub(super) blocking: Option<usize>,
-    pub(super) passed: Vec<usize>,
+    pub(super) passed: SmallVec<[usize; 3]>,
     pub(super) retry: Option<Retry>,
+}
+
+impl Details {
+    fn view(&self, seen: Seen) -> Option<LimitView> {
+        Some(LimitView::seen(self.cell.slots.get(seen.slot)?, seen))
+    }
+
+    fn view_at(&self, position: usize) -> Option<LimitView> {
+        self.view(*self.limits.get(position)?)
+    }
 }
 
 impl Decision {
@@ -171,9 +217,9 @@ impl Decision {
     /// Every limit that was looked at, in the order of the plan.
     pub fn limits(&self) -> Vec<LimitView> {
         match (&self.details, &self.hold) {
-            (Some(details), _) => details.limits.clone(),
+            (Some(details), _) => details.limits.iter().filter_map(|seen| details.view(*seen)).collect(),
             (None, Some(hold)) => {
-                let slots = hold.takes().iter().filter_map(|take| hold.cell().slots.get(take.slot));
+                let slots = hold.takes().filter_map(|take| hold.cell().slots.get(take.slot()));
                 slots.map(LimitView::of).collect()
             }
             (None, None) => Vec::new(),
@@ -181,17 +227,17 @@ impl Decision {
     }
 
     /// The limit that refused.
-    pub fn blocking(&self) -> Option<&LimitView> {
+    pub fn blocking(&self) -> Option<LimitView> {
         let details = self.details.as_ref()?;
-        details.limits.get(details.blocking?)
+        details.view_at(details.blocking?)
     }
 
     /// Soft limits that are passed by this admission.
-    pub fn passed(&self) -> impl Iterator<Item = &LimitView> {
+    pub fn passed(&self) -> impl Iterator<Item = LimitView> {
         let details = self.details.as_ref();
         details
             .into_iter()
-            .flat_map(|details| details.passed.iter().filter_map(|position| details.limits.get(*position)))
+            .flat_map(|details| details.passed.iter().filter_map(|position| details.view_at(*position)))
     }
 
     /// Whether and when trying again helps; `None` if it was allowed.

@@ -13,8 +13,9 @@ use crate::quota::cell::Cell;
 use crate::quota::core::{Core, Settings, check_amounts};
 use crate::quota::decision::{Decision, LimitView, Verdict};
 use crate::quota::explain::explain;
-use crate::quota::hold::Settling;
+use crate::quota::hold::{Hold, HoldRef, Settling};
 use crate::quota::keeper::Keeper;
+use crate::quota::take::Takes;
 use crate::quota::{Catalogue, Enforcement, Override, Quota, Window};
 use crate::store::Store;
 use crate::text::Label;
@@ -79,7 +80,9 @@ impl QuotaEnforcer {
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) on `amount` if it is zero, on `quota` if no limit of the tenant names it;
-    /// [`Unavailable`](ErrorKind::Unavailable) if the tenant's limits cannot be read. A refusal is no error.
+    /// [`ShutDown`](ErrorKind::ShutDown) after the shutdown. A refusal is no error, and neither is a store that cannot be
+    /// reached: each limit says what happens then, and the default plan's limits say it for a tenant whose own cannot be
+    /// read; [`Unavailable`](ErrorKind::Unavailable) only if they do not name the quota.
     ///
     /// # Cancel safety
     /// Dropped at any point it holds nothing: units on their way are found again by the next request.
@@ -95,7 +98,15 @@ impl QuotaEnforcer {
     /// # Cancel safety
     /// As [`enforce`](Self::enforce).
     pub async fn enforce_multiple(&self, tenant_id: &TenantId, amounts: &[(Quota, u64)]) -> Result<Decision> {
-        self.core.decide_for(tenant_id, amounts).await
+        let cell = match self.core.known(tenant_id, amounts) {
+            Some((cell, Some(single))) => return Ok(Decision::admitted(Hold::single(cell, single))),
+            Some((cell, None)) => Some(cell),
+            None => None,
+        };
+        if let Some(decision) = cell.as_ref().and_then(|cell| self.core.decide_at_hand(cell, amounts)) {
+            return Ok(decision);
+        }
+        self.core.decide_for(tenant_id, cell, amounts).await
     }
 
     /// Whether an amount could be admitted now. Takes nothing.
@@ -110,7 +121,8 @@ impl QuotaEnforcer {
             return Ok(never);
         }
         self.core.look(&cell).await?;
-        let mut hard = cell.slots_of(quota).filter(|(_, slot)| slot.limit.enforcement() == Enforcement::Hard);
+        let mut hard =
+            cell.slots_of(quota).filter(|(_, slot)| slot.limit().enforcement() == Enforcement::Hard);
         let short =
             hard.find(|(_, slot)| LimitView::of(slot).remaining.is_some_and(|remaining| remaining < amount));
         let verdict = if short.is_some() { Verdict::Refused } else { Verdict::Allowed };
@@ -222,7 +234,7 @@ impl QuotaEnforcer {
     /// Settles an event that no units were held for.
     pub(crate) fn settle_without_hold(&self, event: &UsageEvent) -> Option<Settling> {
         let cell = self.core.cell_at_hand(&event.tenant_id)?;
-        Some(Settling::of(cell, &[], event))
+        Some(Settling::of(cell, &Takes::new(), event))
     }
 }
 
@@ -301,16 +313,23 @@ impl TenantHandle {
     /// # Errors
     /// As [`QuotaEnforcer::enforce_multiple`].
     pub async fn enforce(&self, amounts: &[(Quota, u64)]) -> Result<Decision> {
-        if let Some(decision) = self.core.decide(&self.cell, amounts).await? {
+        if let Some(decision) = self.core.decide_at_hand(&self.cell, amounts) {
             return Ok(decision);
         }
-        self.core.decide_for(&self.cell.tenant_id, amounts).await
+        self.core.decide_for(&self.cell.tenant_id, Some(Arc::clone(&self.cell)), amounts).await
     }
 
     /// Admits from the units at hand, without I/O and without waiting; `None` if they do not suffice, then ask
     /// [`enforce`](Self::enforce).
     pub fn try_enforce(&self, amounts: &[(Quota, u64)]) -> Option<Decision> {
         self.core.decide_at_hand(&self.cell, amounts)
+    }
+
+    /// As [`try_enforce`](Self::try_enforce), for work that ends before the handle goes: one that is dropped again costs
+    /// half.
+    #[inline]
+    pub fn try_hold(&self, amounts: &[(Quota, u64)]) -> Option<HoldRef<'_>> {
+        self.cell.try_take_ref(self.core.now_us(), amounts)
     }
 }
 

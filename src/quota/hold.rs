@@ -7,18 +7,9 @@ use smallvec::SmallVec;
 
 use crate::quota::allowance::Epoch;
 use crate::quota::cell::Cell;
+use crate::quota::take::{Take, Takes};
 use crate::quota::{HolderId, LimitKey, Quota};
 use crate::usage::UsageEvent;
-
-/// Units taken from one slot.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Take {
-    pub(crate) slot: usize,
-    pub(crate) epoch: Epoch,
-    pub(crate) amount: u64,
-}
-
-pub(crate) type Takes = SmallVec<[Take; 4]>;
 
 /// Units taken for one operation. Given to it ([`Operation::hold`](crate::Operation::hold)) they are settled by the
 /// record: what was not used goes back, what was used beyond them is booked. Dropped, they go back.
@@ -29,25 +20,26 @@ pub struct Hold {
 }
 
 impl Hold {
+    #[inline]
     pub(super) fn new(cell: Arc<Cell>, takes: Takes) -> Self {
         Self { cell, takes }
     }
 
+    #[inline]
+    pub(super) fn single(cell: Arc<Cell>, take: Take) -> Self {
+        Self::new(cell, Takes::one(take))
+    }
+
     /// Adds units; those of a slot and epoch that are already in it are added up.
     pub(super) fn add(&mut self, take: Take) {
-        let same = |other: &&mut Take| other.slot == take.slot && other.epoch == take.epoch;
-        match self.takes.iter_mut().find(same) {
-            Some(other) => other.amount = other.amount.saturating_add(take.amount),
-            None => self.takes.push(take),
-        }
+        self.takes.add(take);
     }
 
     /// How much of a quota is held, under the limit that holds most of it.
     pub fn amount_of(&self, quota: &Quota) -> u64 {
-        let held = self
-            .takes
-            .iter()
-            .filter(|take| self.cell.slots.get(take.slot).is_some_and(|slot| slot.limit.quota() == quota));
+        let held = self.takes.iter().filter(|take| {
+            self.cell.slots.get(take.slot()).is_some_and(|slot| slot.limit().quota() == quota)
+        });
         held.map(|take| take.amount).max().unwrap_or(0)
     }
 
@@ -55,8 +47,8 @@ impl Hold {
         &self.cell
     }
 
-    pub(crate) fn takes(&self) -> &[Take] {
-        &self.takes
+    pub(crate) fn takes(&self) -> impl Iterator<Item = &Take> {
+        self.takes.iter()
     }
 
     /// Replaces the held units by what the event used.
@@ -67,6 +59,7 @@ impl Hold {
 }
 
 impl Drop for Hold {
+    #[inline]
     fn drop(&mut self) {
         self.cell.put_back(&self.takes);
     }
@@ -75,6 +68,45 @@ impl Drop for Hold {
 impl fmt::Debug for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hold").field("tenant_id", &self.cell.tenant_id).field("takes", &self.takes).finish()
+    }
+}
+
+/// Units taken for one operation, as a [`Hold`] that does not outlive the handle that it came from: the cheapest there is.
+/// Dropped, the units go back.
+#[must_use = "dropped, the units go back"]
+pub struct HoldRef<'h> {
+    cell: &'h Arc<Cell>,
+    takes: Takes,
+}
+
+impl<'h> HoldRef<'h> {
+    #[inline]
+    pub(super) fn new(cell: &'h Arc<Cell>, takes: Takes) -> Self {
+        Self { cell, takes }
+    }
+
+    pub(super) fn takes_mut(&mut self) -> &mut Takes {
+        &mut self.takes
+    }
+
+    /// The same units, to be given to an operation.
+    #[inline]
+    pub fn into_hold(mut self) -> Hold {
+        Hold::new(Arc::clone(self.cell), std::mem::take(&mut self.takes))
+    }
+}
+
+impl Drop for HoldRef<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.cell.put_back(&self.takes);
+    }
+}
+
+impl fmt::Debug for HoldRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenant_id = &self.cell.tenant_id;
+        f.debug_struct("HoldRef").field("tenant_id", tenant_id).field("takes", &self.takes).finish()
     }
 }
 
@@ -97,11 +129,11 @@ struct Part {
 
 impl Settling {
     /// Settles an event with the units that were held for it, or without any: then with the units at hand.
-    pub(crate) fn of(cell: Arc<Cell>, takes: &[Take], event: &UsageEvent) -> Self {
+    pub(crate) fn of(cell: Arc<Cell>, takes: &Takes, event: &UsageEvent) -> Self {
         let mut parts = SmallVec::new();
         for (index, slot) in cell.slots.iter().enumerate().filter(|(_, slot)| slot.allowed().is_some()) {
-            let used = slot.limit.quota().used_by(event);
-            let held = takes.iter().find(|take| take.slot == index);
+            let used = slot.limit().quota().used_by(event);
+            let held = takes.iter().find(|take| take.slot() == index);
             let covered = held.map_or(0, |take| take.amount.min(used));
             if let Some(take) = held {
                 slot.allowance.put(take.epoch, take.amount - covered);

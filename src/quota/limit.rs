@@ -86,6 +86,13 @@ impl Limit {
         }
     }
 
+    /// A copy that counts over this.
+    #[must_use]
+    pub fn with_window(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
     /// A copy that does this at the limit.
     #[must_use]
     pub fn with_enforcement(mut self, enforcement: Enforcement) -> Self {

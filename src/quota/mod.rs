@@ -2,6 +2,7 @@
 
 mod allowance;
 mod cell;
+mod cells;
 mod core;
 mod decision;
 mod enforcer;
@@ -11,15 +12,17 @@ mod keeper;
 mod kind;
 mod limit;
 mod plan;
+mod resolve;
 mod rounds;
 mod slice;
 mod slot;
+mod take;
 mod window;
 
 pub use self::decision::{Decision, LimitSource, LimitView, Retry, Verdict};
 pub use self::enforcer::{QuotaEnforcer, QuotaEnforcerBuilder, QuotaStatus, TenantHandle};
-pub use self::hold::Hold;
 pub(crate) use self::hold::Settling;
+pub use self::hold::{Hold, HoldRef};
 pub(crate) use self::keeper::Keeper;
 pub use self::kind::{COST_UNITS_PER_USD, Quota};
 pub use self::limit::{Allowed, Enforcement, LIMIT_AMOUNT_MAX, Limit, WhenUnavailable};

@@ -9,7 +9,9 @@ use crate::quota::allowance::Epoch;
 use crate::quota::cell::{Amounts, Cell};
 use crate::quota::core::Core;
 use crate::quota::decision::Decision;
+use crate::quota::hold::Hold;
 use crate::quota::slot::Slot;
+use crate::quota::take::Take;
 use crate::quota::{AcquireRequest, LimitKey, SliceRequest};
 use crate::{Error, Result, TenantId};
 
@@ -24,8 +26,25 @@ const CHANGES_SLACK: TimeDelta = TimeDelta::minutes(1);
 
 impl Core {
     /// Admits from the units at hand only.
+    #[inline]
     pub(crate) fn decide_at_hand(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Option<Decision> {
-        cell.try_take(self.tick.now_us(&*self.clock), amounts).map(Decision::admitted)
+        let now_us = self.now_us();
+        match cell.take_single(now_us, amounts) {
+            Some(take) => Some(Decision::admitted(Hold::single(Arc::clone(cell), take))),
+            None => cell.try_take(now_us, amounts).map(Decision::admitted),
+        }
+    }
+
+    /// The cell of a tenant that is known here, with a hold of an amount of a single quota if that is all that is asked for
+    /// and is at hand.
+    #[inline]
+    pub(crate) fn known(
+        &self,
+        tenant_id: &TenantId,
+        amounts: Amounts<'_>,
+    ) -> Option<(Arc<Cell>, Option<Take>)> {
+        let now_us = self.now_us();
+        self.cells.get_after(tenant_id, |cell| cell.take_single(now_us, amounts))
     }
 
     /// Brings what is known of a tenant's limits up to date. Takes nothing.
@@ -63,7 +82,7 @@ impl Core {
         }
         let now_us = now.timestamp_micros();
         let mut failures = 0;
-        for cell in self.cells() {
+        for cell in self.cells.all() {
             let idle_us = now_us.saturating_sub(cell.last_used_us());
             if idle_us > EVICTED_AFTER_US {
                 self.forget(&cell.tenant_id);
@@ -145,7 +164,7 @@ impl Core {
         for (slot, (key, total)) in
             cell.slots.iter().flat_map(|slot| returns.iter().map(move |told| (slot, told)))
         {
-            if slot.limit.quota() == &key.quota && slot.limit.window() == key.window {
+            if slot.limit().quota() == &key.quota && slot.limit().window() == key.window {
                 slot.given_back(key, *total);
             }
         }

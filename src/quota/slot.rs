@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::quota::allowance::{Allowance, Epoch};
-use crate::quota::{Allowed, Enforcement, Granted, Limit, LimitKey, LimitSource, SliceRequest, Standing};
+use crate::quota::{
+    Allowed, Enforcement, Granted, Limit, LimitKey, LimitSource, Quota, SliceRequest, Standing,
+};
 use crate::time::{TimeRange, Zone};
 
 /// Windows whose holds can still be settled into them.
@@ -17,21 +19,32 @@ const SLICE_PART: u64 = 50;
 /// Requests that follow each other within this time ask for twice as much each time.
 const GROWS_WITHIN: TimeDelta = TimeDelta::seconds(2);
 /// How long a refusal is repeated without asking again.
-const REFUSAL_KEEPS: TimeDelta = TimeDelta::milliseconds(250);
+const REFUSAL_KEEPS_US: i64 = 250_000;
 
-/// A limit, the units of it that are at hand, and its books.
+/// A limit, the units of it that are at hand, and its books. What an admission looks at comes first; the whole fits into a
+/// cache line.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Slot {
-    pub(crate) limit: Limit,
-    pub(crate) source: LimitSource,
     pub(crate) allowance: Allowance,
     /// When the window of the present epoch starts, in microseconds.
     starts_at_us: AtomicI64,
     /// When it ends; the past before the first, and while one window follows another.
     ends_at_us: AtomicI64,
+    /// The limit's own, at hand.
+    pub(crate) quota: Quota,
+    pub(crate) is_unlimited: bool,
+    /// What an admission does not look at.
+    rest: Box<Rest>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    limit: Limit,
+    source: LimitSource,
     /// Units that callers wait for.
     awaited: AtomicU64,
-    books: Mutex<Books>,
+    books: RwLock<Books>,
 }
 
 /// What the slot knows, beside the units themselves.
@@ -47,7 +60,7 @@ pub(crate) struct Books {
     /// As of the last contact with the store.
     pub(crate) standing: Standing,
     pub(crate) seen_at: Option<DateTime<Utc>>,
-    refused_until: Option<DateTime<Utc>>,
+    refused_until_us: i64,
     last_want: u64,
 }
 
@@ -87,35 +100,44 @@ impl Slot {
             unrecorded: 0,
             standing: Standing::default(),
             seen_at: None,
-            refused_until: None,
+            refused_until_us: i64::MIN,
             last_want: 0,
         };
         Self {
-            limit,
-            source,
             allowance,
             starts_at_us: AtomicI64::new(i64::MIN),
             ends_at_us: AtomicI64::new(i64::MIN),
-            awaited: AtomicU64::new(0),
-            books: Mutex::new(books),
+            quota: limit.quota().clone(),
+            is_unlimited: limit.allowed() == Allowed::Unlimited,
+            rest: Box::new(Rest { limit, source, awaited: AtomicU64::new(0), books: RwLock::new(books) }),
         }
+    }
+
+    pub(crate) fn limit(&self) -> &Limit {
+        &self.rest.limit
+    }
+
+    pub(crate) fn source(&self) -> &LimitSource {
+        &self.rest.source
     }
 
     /// The amount that is allowed, unless it is unlimited.
     pub(crate) fn allowed(&self) -> Option<u64> {
-        match self.limit.allowed() {
+        match self.rest.limit.allowed() {
             Allowed::AtMost(amount) => Some(amount),
             Allowed::Unlimited => None,
         }
     }
 
     /// Whether the window of the units at hand contains this instant.
+    #[inline]
     pub(crate) fn is_present(&self, now_us: i64) -> bool {
         now_us < self.ends_at_us.load(Ordering::Acquire)
             && now_us >= self.starts_at_us.load(Ordering::Acquire)
     }
 
     /// Takes an amount from the units at hand, or nothing.
+    #[inline]
     pub(crate) fn take(&self, now_us: i64, amount: u64) -> Option<Epoch> {
         if self.is_present(now_us) { self.allowance.take(amount) } else { None }
     }
@@ -123,11 +145,11 @@ impl Slot {
     /// Begins the window of this instant, if it is another than the present one. Units of the old one are gone with it.
     /// A clock that jumped back leads into a window that was left before; its books are taken up where they were.
     pub(crate) fn enter(&self, now: DateTime<Utc>, zone: Zone) {
-        let mut books = self.books();
+        let mut books = self.write();
         if books.present.range.is_some_and(|range| range.contains(now)) {
             return;
         }
-        let range = self.limit.window().range_at(now, zone);
+        let range = self.rest.limit.window().range_at(now, zone);
         if books.present.range == Some(range) {
             return;
         }
@@ -159,7 +181,7 @@ impl Slot {
         books.unrecorded = 0;
         books.standing = Standing::default();
         books.seen_at = None;
-        books.refused_until = None;
+        books.refused_until_us = i64::MIN;
         books.last_want /= 2;
         self.starts_at_us.store(range.start().timestamp_micros(), Ordering::Release);
         self.ends_at_us.store(range.end().timestamp_micros(), Ordering::Release);
@@ -167,14 +189,14 @@ impl Slot {
 
     /// What units of an epoch belong to, if its window is not too long past.
     pub(crate) fn key_of(&self, epoch: Epoch) -> Option<LimitKey> {
-        let books = self.books();
+        let books = self.read();
         let mut accounts = std::iter::once(&books.present).chain(books.past.iter().rev());
         let range = accounts.find(|account| account.epoch == epoch)?.range?;
         Some(self.key(range))
     }
 
     fn key(&self, range: TimeRange) -> LimitKey {
-        LimitKey { quota: self.limit.quota().clone(), window: self.limit.window(), range }
+        LimitKey { quota: self.rest.limit.quota().clone(), window: self.rest.limit.window(), range }
     }
 
     /// A request for units, and the epoch that they will belong to.
@@ -185,8 +207,8 @@ impl Slot {
         slices: bool,
     ) -> Option<(Epoch, SliceRequest)> {
         let allowed = self.allowed()?;
-        let awaited = self.awaited.load(Ordering::Relaxed);
-        let mut books = self.books();
+        let awaited = self.rest.awaited.load(Ordering::Relaxed);
+        let mut books = self.write();
         let grows = books.seen_at.is_some_and(|seen_at| now - seen_at < GROWS_WITHIN);
         let adapted = if grows { books.last_want.saturating_mul(2) } else { books.last_want / 2 };
         let part = if slices { adapted.min(allowed / SLICE_PART) } else { 0 };
@@ -199,7 +221,7 @@ impl Slot {
             need,
             want,
             unrecorded: books.unrecorded,
-            binding: self.limit.enforcement() == Enforcement::Hard,
+            binding: self.rest.limit.enforcement() == Enforcement::Hard,
         };
         Some((books.present.epoch, request))
     }
@@ -212,7 +234,7 @@ impl Slot {
         request: &SliceRequest,
         answer: Granted,
     ) -> u64 {
-        let mut books = self.books();
+        let mut books = self.write();
         if books.present.epoch != epoch {
             return 0;
         }
@@ -224,25 +246,28 @@ impl Slot {
         books.standing.granted_here = total;
         books.standing.leased_here = books.standing.leased_here.saturating_add(answer.granted);
         books.seen_at = Some(now);
-        books.refused_until = (!answer.standing.can_meet(request)).then_some(now + REFUSAL_KEEPS);
+        books.refused_until_us = if answer.standing.can_meet(request) {
+            i64::MIN
+        } else {
+            now.timestamp_micros().saturating_add(REFUSAL_KEEPS_US)
+        };
         fresh
     }
 
     /// Whether the store said a moment ago that an amount is not to be had.
-    pub(crate) fn is_known_refused(&self, now: DateTime<Utc>, need: u64) -> bool {
+    pub(crate) fn is_known_refused(&self, now_us: i64, need: u64) -> bool {
         let Some(allowed) = self.allowed() else {
             return false;
         };
-        let books = self.books();
-        let left = books.standing.left(allowed).saturating_sub(books.unrecorded);
+        let books = self.read();
         // A clock that jumped back does not make a refusal last.
-        let recent = books.refused_until.is_some_and(|until| now < until && until - now <= REFUSAL_KEEPS);
-        recent && need > left
+        let recent = (1..=REFUSAL_KEEPS_US).contains(&books.refused_until_us.saturating_sub(now_us));
+        recent && need > books.standing.left(allowed).saturating_sub(books.unrecorded)
     }
 
     /// Takes all units at hand out, to be given back to the store; gives the key and the total given back so far.
     pub(crate) fn give_back(&self) -> Option<(LimitKey, u64)> {
-        let mut books = self.books();
+        let mut books = self.write();
         let range = books.present.range?;
         let units = self.allowance.take_up_to(books.present.epoch, u64::MAX);
         books.present.returned = books.present.returned.saturating_add(units);
@@ -253,7 +278,7 @@ impl Slot {
 
     /// The store knows of what was given back.
     pub(crate) fn given_back(&self, key: &LimitKey, total: u64) {
-        let mut books = self.books();
+        let mut books = self.write();
         if books.present.range == Some(key.range) {
             books.present.returned_told = books.present.returned_told.max(total);
         }
@@ -261,13 +286,13 @@ impl Slot {
 
     /// The present window's key, for a limit that slices are leased of.
     pub(crate) fn present_key(&self) -> Option<LimitKey> {
-        let range = self.books().present.range?;
+        let range = self.read().present.range?;
         Some(self.key(range))
     }
 
     /// Notes how the limit stands, if its window is still the present one.
     pub(crate) fn seen(&self, key: &LimitKey, now: DateTime<Utc>, standing: Standing) {
-        let mut books = self.books();
+        let mut books = self.write();
         if books.present.range == Some(key.range) {
             books.standing = standing;
             books.seen_at = Some(now);
@@ -277,7 +302,7 @@ impl Slot {
     /// A request that asks for nothing, if the store has leased anything.
     pub(crate) fn renewal(&self, now: DateTime<Utc>) -> Option<(Epoch, SliceRequest)> {
         let allowed = self.allowed()?;
-        let books = self.books();
+        let books = self.read();
         let range = books.present.range.filter(|range| range.contains(now))?;
         // What was asked for may have been granted without this process hearing of it.
         let leased = books.present.known_granted > books.present.returned || books.last_want > 0;
@@ -296,7 +321,7 @@ impl Slot {
     /// Uses units of the present window for what was used without a hold, or beyond it. Gives the epoch and how much of
     /// the amount the slice covered; the rest is noted as unrecorded until the store has it.
     pub(crate) fn charge(&self, amount: u64) -> (Epoch, u64) {
-        let mut books = self.books();
+        let mut books = self.write();
         let covered = self.allowance.take_up_to(books.present.epoch, amount);
         books.unrecorded = books.unrecorded.saturating_add(amount - covered);
         (books.present.epoch, covered)
@@ -304,7 +329,7 @@ impl Slot {
 
     /// What an event used is now in the store.
     pub(crate) fn recorded(&self, epoch: Epoch, covered: u64, excess: u64) {
-        let mut books = self.books();
+        let mut books = self.write();
         if books.present.epoch == epoch {
             books.unrecorded = books.unrecorded.saturating_sub(excess);
             books.standing.used = books.standing.used.saturating_add(covered).saturating_add(excess);
@@ -314,23 +339,28 @@ impl Slot {
 
     /// What was unrecorded will never be in the store.
     pub(crate) fn forget(&self, epoch: Epoch, excess: u64) {
-        let mut books = self.books();
+        let mut books = self.write();
         if books.present.epoch == epoch {
             books.unrecorded = books.unrecorded.saturating_sub(excess);
         }
     }
 
     pub(crate) fn await_units(&self, amount: u64) {
-        self.awaited.fetch_add(amount, Ordering::Relaxed);
+        self.rest.awaited.fetch_add(amount, Ordering::Relaxed);
     }
 
     pub(crate) fn stop_awaiting(&self, amount: u64) {
-        self.awaited.fetch_sub(amount, Ordering::Relaxed);
+        self.rest.awaited.fetch_sub(amount, Ordering::Relaxed);
     }
 
+    /// The books, to look at: those who are refused do not wait for each other.
     // Nothing panics while the lock is held, so poison carries no information.
-    pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Books> {
+        self.rest.books.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Books> {
+        self.rest.books.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -20,6 +20,7 @@ impl Tick {
         Self::Noted(Arc::new(AtomicI64::new(clock.now().timestamp_micros())))
     }
 
+    #[inline]
     pub(crate) fn now_us(&self, clock: &dyn Clock) -> i64 {
         match self {
             Self::Noted(tick) => tick.load(Ordering::Relaxed),

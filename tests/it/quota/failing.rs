@@ -12,7 +12,7 @@ on_both_stores! {
     units_at_hand_still_admit,
     one_limit_that_denies_is_enough,
     lost_answers_never_over_admit_and_units_are_found,
-    a_tenant_that_is_unknown_is_an_error,
+    a_tenant_whose_limits_cannot_be_read_has_the_default_plans_policies,
     units_that_could_not_be_given_back_are_not_sold_twice,
 }
 
@@ -142,14 +142,27 @@ async fn lost_answers_never_over_admit_and_units_are_found(bed: Bed) {
     assert!(admits(&bed.quotas(tokens(1_000)), 1_000).await);
 }
 
-async fn a_tenant_that_is_unknown_is_an_error(bed: Bed) {
-    let (store, quotas) = faulty(&bed, catalogue([limit(100, WhenUnavailable::Deny)]));
-    for fault in faults() {
-        store.script(Method::TenantQuotas, [fault]);
-        let error = quotas.enforce(&acme(), &Quota::Tokens, 1).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
+async fn a_tenant_whose_limits_cannot_be_read_has_the_default_plans_policies(bed: Bed) {
+    for (when_unavailable, verdict) in
+        [(WhenUnavailable::Deny, Verdict::Unavailable), (WhenUnavailable::Allow, Verdict::Allowed)]
+    {
+        let (store, quotas) = faulty(&bed, catalogue([limit(100, when_unavailable)]));
+        for fault in faults() {
+            store.script(Method::TenantQuotas, [fault]);
+            let decision = quotas.enforce(&acme(), &Quota::Tokens, 1).await.unwrap();
+            assert_eq!(decision.verdict(), verdict);
+            assert!(!decision.to_string().contains("are used"), "{decision}");
+        }
+        let unchecked = if verdict == Verdict::Allowed { 4 } else { 0 };
+        assert_eq!(quotas.allowed_unchecked(), unchecked);
+        store.script(Method::TenantQuotas, [Fault::unavailable()]);
+        let error = quotas.enforce(&acme(), &Quota::Embeddings, 1).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "the tenant's own plan may name it");
+        // Nothing of it is kept: once the store is back the tenant's own limits count, whole.
+        assert!(admits(&quotas, 100).await);
+        assert!(!admits(&quotas, 101).await);
+        quotas.shutdown(Duration::from_secs(10)).await.unwrap();
     }
-    assert!(admits(&quotas, 100).await);
 }
 
 async fn units_that_could_not_be_given_back_are_not_sold_twice(bed: Bed) {
