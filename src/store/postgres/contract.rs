@@ -1,11 +1,9 @@
-//! The trait's methods: each takes a connection, does its step in a transaction, and gives the connection back.
+//! The trait's methods: each does its step in a transaction of its own.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use tokio_postgres::types::Type;
 
-use super::error::from_postgres;
-use super::{PostgresStore, query, quota, rows, sql};
+use super::{PostgresStore, query, quota, transact};
 use crate::page::Page;
 use crate::quota::{
     AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
@@ -15,7 +13,7 @@ use crate::store::{Appended, Store, check_batch, check_periods, check_range};
 use crate::text::Label;
 use crate::time::TimeRange;
 use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
-use crate::{Error, ErrorKind, Result, TenantId};
+use crate::{Result, TenantId};
 
 #[async_trait]
 impl Store for PostgresStore {
@@ -28,85 +26,30 @@ impl Store for PostgresStore {
     }
 
     async fn roll_up(&self, steps_max: u32) -> Result<u64> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = self.begin(lent.client()?).await?;
-            let steps = i64::from(steps_max);
-            let rows = transaction
-                .query_typed(sql::ROLL_UP, &[(&steps, Type::INT8)])
-                .await
-                .map_err(from_postgres)?;
-            let row =
-                rows.first().ok_or_else(|| Error::new(ErrorKind::Store, "the roll-up gave no answer"))?;
-            let folded = rows::natural(row, 0, rows::get(row, 0)?)?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(folded)
-        })
-        .await
+        transact!(self, |transaction| query::roll_up(transaction, steps_max))
     }
 
     async fn usage(&self, tenant_id: &TenantId, periods: &[TimeRange]) -> Result<Vec<UsageMetrics>> {
         check_periods(periods)?;
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = self.begin(lent.client()?).await?;
-            let answer = query::usage(&transaction, tenant_id, periods).await?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
+        transact!(self, |transaction| query::usage(transaction, tenant_id, periods))
     }
 
     async fn top_consumers(&self, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
         check_range(query.range)?;
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = self.begin(lent.client()?).await?;
-            let answer = query::top_consumers(&transaction, query).await?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
+        transact!(self, |transaction| query::top_consumers(transaction, query))
     }
 
     async fn summary(&self, range: TimeRange) -> Result<UsageSummary> {
         check_range(range)?;
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = self.begin(lent.client()?).await?;
-            let answer = query::summary(&transaction, range).await?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
+        transact!(self, |transaction| query::summary(transaction, range))
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = self.begin(lent.client()?).await?;
-            let answer = query::events(&transaction, query).await?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
+        transact!(self, |transaction| query::events(transaction, query))
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = self.begin(lent.client()?).await?;
-            let answer = quota::acquire(&transaction, request).await?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
+        transact!(self, |transaction| quota::acquire(transaction, request))
     }
 
     async fn give_back(
@@ -115,13 +58,7 @@ impl Store for PostgresStore {
         holder: HolderId,
         returned: &[(LimitKey, u64)],
     ) -> Result<()> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let answer = quota::give_back(&***lent.client()?, tenant_id, holder, returned).await?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
+        transact!(self, |transaction| quota::give_back(transaction, tenant_id, holder, returned))
     }
 
     async fn standing(
@@ -131,67 +68,27 @@ impl Store for PostgresStore {
         keys: &[LimitKey],
         now: DateTime<Utc>,
     ) -> Result<Vec<Standing>> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = self.begin(lent.client()?).await?;
-            let answer = quota::read_standings(&transaction, tenant_id, holder, keys, now, false).await?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
+        transact!(self, |transaction| quota::read_standings(transaction, tenant_id, holder, keys, now, false))
     }
 
     async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let answer = quota::tenant_quotas(&***lent.client()?, tenant_id).await?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
+        transact!(self, |transaction| quota::tenant_quotas(transaction, tenant_id))
     }
 
     async fn put_plan(&self, plan: &Plan) -> Result<()> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            quota::put_plan(&***lent.client()?, plan).await?;
-            lent.give_back();
-            Ok(())
-        })
-        .await
+        transact!(self, |transaction| quota::put_plan(transaction, plan))
     }
 
     async fn plans(&self) -> Result<Vec<Plan>> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let plans = quota::plans(&***lent.client()?).await?;
-            lent.give_back();
-            Ok(plans)
-        })
-        .await
+        transact!(self, |transaction| quota::plans(transaction))
     }
 
     async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let answer = quota::set_plan(&***lent.client()?, tenant_id, plan, now).await?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
+        transact!(self, |transaction| quota::set_plan(transaction, tenant_id, plan, now))
     }
 
     async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = self.begin(lent.client()?).await?;
-            let answer = quota::put_override(&transaction, tenant_id, own, now).await?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
+        transact!(self, |transaction| quota::put_override(transaction, tenant_id, own, now))
     }
 
     async fn remove_override(
@@ -201,24 +98,10 @@ impl Store for PostgresStore {
         window: Window,
         now: DateTime<Utc>,
     ) -> Result<bool> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = self.begin(lent.client()?).await?;
-            let answer = quota::remove_override(&transaction, tenant_id, quota, window, now).await?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
+        transact!(self, |transaction| quota::remove_override(transaction, tenant_id, quota, window, now))
     }
 
     async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let answer = quota::changes(&***lent.client()?, since).await?;
-            lent.give_back();
-            Ok(answer)
-        })
-        .await
+        transact!(self, |transaction| quota::changes(transaction, since))
     }
 }

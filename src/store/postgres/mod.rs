@@ -4,7 +4,7 @@ mod append;
 mod careful;
 mod contract;
 mod error;
-mod lent;
+mod loan;
 mod migrate;
 mod query;
 mod quota;
@@ -26,7 +26,7 @@ pub use self::migrate::Migrated;
 
 use self::append::Failed;
 use self::error::{from_pool, from_postgres, is_for_a_missing_partition, is_unique_violation, no_connection};
-use self::lent::Lent;
+use self::loan::Loan;
 use crate::quota::Settlement;
 use crate::store::{Appended, check_batch};
 use crate::usage::UsageEvent;
@@ -36,6 +36,25 @@ use crate::{Error, ErrorKind, Result};
 const CONNECTIONS_MAX: usize = 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs one step of the store, given as if it were a closure, in a transaction of its own and within the store's time. (A
+/// function that takes an asynchronous closure cannot promise that its future may be sent to another thread.)
+macro_rules! transact {
+    ($store:expr, |$transaction:ident| $step:expr) => {
+        $store
+            .timed(async {
+                let mut loan = $crate::store::postgres::Loan::default();
+                let begun = $store.begin($store.lend(&mut loan).await?).await?;
+                let $transaction: &tokio_postgres::Transaction<'_> = &begun;
+                let answer = $step.await?;
+                begun.commit().await.map_err($crate::store::postgres::from_postgres)?;
+                loan.give_back();
+                Ok(answer)
+            })
+            .await
+    };
+}
+use transact;
 
 /// Usage kept in the host's own Postgres, in the schema `metertrail`.
 ///
@@ -119,15 +138,7 @@ impl PostgresStore {
     /// [`Schema`](ErrorKind::Schema) if the schema was made by a newer or another build;
     /// [`Unavailable`](ErrorKind::Unavailable) if the database cannot be reached or its role may not.
     pub async fn migrate(&self) -> Result<Migrated> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            let transaction = read_committed(lent.client()?).await?;
-            let migrated = migrate::migrate(&transaction).await?;
-            transaction.commit().await.map_err(from_postgres)?;
-            lent.give_back();
-            Ok(migrated)
-        })
-        .await
+        transact!(self, |transaction| migrate::migrate(transaction))
     }
 
     /// The SQL that [`migrate`](Self::migrate) runs on a new database, for those who apply it by other means or want to
@@ -142,13 +153,7 @@ impl PostgresStore {
     /// [`Schema`](ErrorKind::Schema) if the schema is missing, older, newer or another;
     /// [`Unavailable`](ErrorKind::Unavailable) if the database cannot be reached.
     pub async fn check(&self) -> Result<()> {
-        self.timed(async {
-            let mut lent = self.lend().await?;
-            migrate::check(&***lent.client()?).await?;
-            lent.give_back();
-            Ok(())
-        })
-        .await
+        transact!(self, |transaction| migrate::check(transaction))
     }
 
     /// Keeps and counts events inside of the caller's own transaction, so that they commit with the caller's rows or not
@@ -171,11 +176,11 @@ impl PostgresStore {
         careful::append_careful(transaction, batch).await
     }
 
-    async fn lend(&self) -> Result<Lent> {
+    async fn lend<'a>(&self, loan: &'a mut Loan) -> Result<&'a mut Client> {
         // Less than the call's own time, so that the error says what it was.
         let wait = CONNECT_TIMEOUT.min(self.timeout / 2);
         match tokio::time::timeout(wait, self.pool.get()).await {
-            Ok(client) => client.map(Lent::new).map_err(from_pool),
+            Ok(client) => client.map(|client| loan.of(client)).map_err(from_pool),
             Err(_) => Err(no_connection(&self.pool, wait)),
         }
     }
@@ -200,19 +205,23 @@ impl PostgresStore {
 
     /// One transaction a day: each holds its lock on the parent for a moment only.
     async fn make_partitions(&self, days: BTreeSet<NaiveDate>) -> Result<()> {
-        let mut lent = self.lend().await?;
+        let mut loan = Loan::default();
+        let client = self.lend(&mut loan).await?;
         for day in days {
-            let transaction = self.begin(lent.client()?).await?;
+            let transaction = self.begin(client).await?;
             append::ensure_partition(&transaction, day).await?;
             transaction.commit().await.map_err(from_postgres)?;
             self.days.lock().unwrap_or_else(PoisonError::into_inner).insert(day);
         }
-        lent.give_back();
+        loan.give_back();
         Ok(())
     }
 
+    /// A transaction in which a statement sees what was committed while it waited for a lock, whatever the role's default
+    /// is.
     async fn begin<'a>(&self, client: &'a mut Client) -> Result<deadpool_postgres::Transaction<'a>> {
-        let transaction = read_committed(client).await?;
+        let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+        let transaction = transaction.start().await.map_err(from_postgres)?;
         // The database takes 1 to 2^31 - 1; zero would be no bound at all.
         let milliseconds = self.timeout.as_millis().clamp(1, 2_147_483_647).to_string();
         transaction.query_typed(sql::BEGIN, &[(&milliseconds, Type::TEXT)]).await.map_err(from_postgres)?;
@@ -236,15 +245,16 @@ impl PostgresStore {
 
     async fn append_once(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>> {
         self.ensure_partitions(batch).await?;
-        let mut lent = self.lend().await?;
+        let mut loan = Loan::default();
+        let client = self.lend(&mut loan).await?;
         if careful::all_distinct(batch) {
-            let transaction = self.begin(lent.client()?).await?;
+            let transaction = self.begin(client).await?;
             match append::append_new(&transaction, batch).await {
                 Ok(()) => {
                     let appended = vec![Appended::New; batch.len()];
                     settle(&transaction, batch, &appended, settlements).await?;
                     transaction.commit().await.map_err(from_postgres)?;
-                    lent.give_back();
+                    loan.give_back();
                     return Ok(appended);
                 }
                 Err(Failed::Database(error)) if is_unique_violation(&error) => {
@@ -253,19 +263,13 @@ impl PostgresStore {
                 Err(failed) => return Err(failed.into_error()),
             }
         }
-        let transaction = self.begin(lent.client()?).await?;
+        let transaction = self.begin(client).await?;
         let appended = careful::append_careful(&transaction, batch).await?;
         settle(&transaction, batch, &appended, settlements).await?;
         transaction.commit().await.map_err(from_postgres)?;
-        lent.give_back();
+        loan.give_back();
         Ok(appended)
     }
-}
-
-/// A transaction in which a statement sees what was committed while it waited for a lock, whatever the role's default is.
-async fn read_committed(client: &mut Client) -> Result<deadpool_postgres::Transaction<'_>> {
-    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
-    transaction.start().await.map_err(from_postgres)
 }
 
 async fn settle(

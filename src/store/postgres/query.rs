@@ -58,6 +58,13 @@ impl Tiles {
     }
 }
 
+pub(super) async fn roll_up(transaction: &Transaction<'_>, steps_max: u32) -> Result<u64> {
+    let steps = i64::from(steps_max);
+    let rows = transaction.query_typed(sql::ROLL_UP, &[(&steps, Type::INT8)]).await.map_err(from_postgres)?;
+    let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Store, "the roll-up gave no answer"))?;
+    natural(row, 0, get(row, 0)?)
+}
+
 pub(super) async fn usage(
     transaction: &Transaction<'_>,
     tenant_id: &TenantId,
