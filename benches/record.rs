@@ -10,17 +10,14 @@ use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use metertrail::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
-    Window,
-};
+use metertrail::quota::Settlement;
 use metertrail::store::Appended;
+use metertrail::testing::delegate_store;
 use metertrail::time::{Clock, SystemClock};
 use metertrail::usage::TopConsumersQuery;
 use metertrail::{
-    Consumer, EventQuery, EventType, FlushPolicy, Label, MemoryStore, Outcome, Overflow, Page, Result, Store,
+    Consumer, EventQuery, EventType, FlushPolicy, MemoryStore, Outcome, Overflow, Page, Result, Store,
     TenantId, TimeRange, TokenUsage, UsageEvent, UsageMetrics, UsageSummary, UsageTracker,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -65,62 +62,9 @@ impl Store for NullStore {
         Ok(Page { items: Vec::new(), next: None })
     }
 
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>> {
-        self.quotas.acquire(request).await
-    }
-
-    async fn give_back(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        returned: &[(LimitKey, u64)],
-    ) -> Result<()> {
-        self.quotas.give_back(tenant_id, holder, returned).await
-    }
-
-    async fn standing(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        keys: &[LimitKey],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Standing>> {
-        self.quotas.standing(tenant_id, holder, keys, now).await
-    }
-
-    async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
-        self.quotas.tenant_quotas(tenant_id).await
-    }
-
-    async fn put_plan(&self, plan: &Plan) -> Result<()> {
-        self.quotas.put_plan(plan).await
-    }
-
-    async fn plans(&self) -> Result<Vec<Plan>> {
-        self.quotas.plans().await
-    }
-
-    async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
-        self.quotas.set_plan(tenant_id, plan, now).await
-    }
-
-    async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()> {
-        self.quotas.put_override(tenant_id, own, now).await
-    }
-
-    async fn remove_override(
-        &self,
-        tenant_id: &TenantId,
-        quota: &Quota,
-        window: Window,
-        now: DateTime<Utc>,
-    ) -> Result<bool> {
-        self.quotas.remove_override(tenant_id, quota, window, now).await
-    }
-
-    async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
-        self.quotas.quota_changes(since).await
-    }
+    delegate_store!(
+        |null| null.quotas, except append, roll_up, usage, top_consumers, summary, events
+    );
 }
 
 /// The time of each record of each sample, by case.

@@ -3,6 +3,8 @@
 //! Write your own by implementing the trait and running the conformance suite of
 //! `metertrail::testing::conformance` (feature `test-util`) on it; `examples/custom_store.rs` is one.
 
+#[doc(hidden)]
+pub mod delegate;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;

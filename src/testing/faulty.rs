@@ -6,18 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 
-use crate::page::Page;
-use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
-};
+use crate::quota::Settlement;
+use crate::store::delegate::Answer;
 use crate::store::{Appended, Store};
 use crate::testing::Method;
-use crate::text::Label;
-use crate::time::TimeRange;
-use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
-use crate::{Error, ErrorKind, Result, TenantId};
+use crate::usage::UsageEvent;
+use crate::{Error, ErrorKind, Result};
 
 /// What goes wrong with a call.
 #[derive(Clone, Debug)]
@@ -255,6 +250,24 @@ impl fmt::Debug for FaultyStore {
     }
 }
 
+/// One method that meets the faults of the plan.
+macro_rules! faulty_method {
+    (
+        ()
+        $variant:ident $name:ident [$($reference:lifetime)*] ($($argument:ident: $type:ty),*) -> $answer:ty
+    ) => {
+        fn $name<'own, $($reference,)* 'call>(&'own self, $($argument: $type,)*) -> Answer<'call, $answer>
+        where
+            'own: 'call,
+            $($reference: 'call,)*
+            Self: 'call,
+        {
+            Box::pin(self.call(Method::$variant, self.store.$name($($argument),*)))
+        }
+    };
+}
+use faulty_method;
+
 #[async_trait]
 impl Store for FaultyStore {
     async fn append(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>> {
@@ -265,80 +278,5 @@ impl Store for FaultyStore {
         self.call(Method::Append, work).await
     }
 
-    async fn roll_up(&self, steps_max: u32) -> Result<u64> {
-        self.call(Method::RollUp, self.store.roll_up(steps_max)).await
-    }
-
-    async fn usage(&self, tenant_id: &TenantId, periods: &[TimeRange]) -> Result<Vec<UsageMetrics>> {
-        self.call(Method::Usage, self.store.usage(tenant_id, periods)).await
-    }
-
-    async fn top_consumers(&self, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
-        self.call(Method::TopConsumers, self.store.top_consumers(query)).await
-    }
-
-    async fn summary(&self, range: TimeRange) -> Result<UsageSummary> {
-        self.call(Method::Summary, self.store.summary(range)).await
-    }
-
-    async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
-        self.call(Method::Events, self.store.events(query)).await
-    }
-
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>> {
-        self.call(Method::Acquire, self.store.acquire(request)).await
-    }
-
-    async fn give_back(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        returned: &[(LimitKey, u64)],
-    ) -> Result<()> {
-        self.call(Method::GiveBack, self.store.give_back(tenant_id, holder, returned)).await
-    }
-
-    async fn standing(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        keys: &[LimitKey],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Standing>> {
-        self.call(Method::Standing, self.store.standing(tenant_id, holder, keys, now)).await
-    }
-
-    async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
-        self.call(Method::TenantQuotas, self.store.tenant_quotas(tenant_id)).await
-    }
-
-    async fn put_plan(&self, plan: &crate::quota::Plan) -> Result<()> {
-        self.call(Method::PutPlan, self.store.put_plan(plan)).await
-    }
-
-    async fn plans(&self) -> Result<Vec<crate::quota::Plan>> {
-        self.call(Method::Plans, self.store.plans()).await
-    }
-
-    async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
-        self.call(Method::SetPlan, self.store.set_plan(tenant_id, plan, now)).await
-    }
-
-    async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()> {
-        self.call(Method::PutOverride, self.store.put_override(tenant_id, own, now)).await
-    }
-
-    async fn remove_override(
-        &self,
-        tenant_id: &TenantId,
-        quota: &Quota,
-        window: Window,
-        now: DateTime<Utc>,
-    ) -> Result<bool> {
-        self.call(Method::RemoveOverride, self.store.remove_override(tenant_id, quota, window, now)).await
-    }
-
-    async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
-        self.call(Method::QuotaChanges, self.store.quota_changes(since)).await
-    }
+    crate::delegate_store!(@all [crate::testing::faulty::faulty_method] () [append]);
 }

@@ -7,6 +7,8 @@ mod faulty;
 pub mod postgres;
 mod spy;
 
+pub use crate::delegate_store;
+
 pub use self::clock::ManualClock;
 pub use self::faulty::{Fault, FaultyStore};
 pub use self::spy::{Call, Method, SpyStore};

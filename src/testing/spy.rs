@@ -3,20 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::page::Page;
-use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
-    Window,
-};
-use crate::store::{Appended, Store};
+use crate::quota::{AcquireRequest, HolderId, LimitKey, Override, Plan, Quota, Window};
+use crate::store::Store;
+use crate::store::delegate::Answer;
 use crate::text::Label;
 use crate::time::TimeRange;
-use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
+use crate::usage::{EventQuery, TopConsumersQuery, UsageEvent};
 use crate::{Error, ErrorKind, Result, TenantId};
 
 /// A method of [`Store`].
@@ -260,102 +256,51 @@ impl Drop for Begun<'_> {
     }
 }
 
-#[async_trait]
+/// Methods that remember the call and pass it on.
+macro_rules! spied {
+    ($($name:ident($($argument:ident),*) => $call:expr;)*) => {
+        $($crate::__store_method!($name [$crate::testing::spy::spied_method] (($($argument),*) => $call));)*
+    };
+}
+
+macro_rules! spied_method {
+    (
+        (($($given:ident),*) => $call:expr)
+        $variant:ident $name:ident [$($reference:lifetime)*] ($($argument:ident: $type:ty),*) -> $answer:ty
+    ) => {
+        fn $name<'own, $($reference,)* 'call>(&'own self, $($given: $type,)*) -> Answer<'call, $answer>
+        where
+            'own: 'call,
+            $($reference: 'call,)*
+            Self: 'call,
+        {
+            Box::pin(async move {
+                let _begun = self.begin($call);
+                self.store.$name($($given),*).await
+            })
+        }
+    };
+}
+use spied_method;
+
 impl Store for SpyStore {
-    async fn append(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>> {
-        let _begun = self.begin(Call::Append(batch.to_vec()));
-        self.store.append(batch, settlements).await
-    }
-
-    async fn roll_up(&self, steps_max: u32) -> Result<u64> {
-        let _begun = self.begin(Call::RollUp(steps_max));
-        self.store.roll_up(steps_max).await
-    }
-
-    async fn usage(&self, tenant_id: &TenantId, periods: &[TimeRange]) -> Result<Vec<UsageMetrics>> {
-        let _begun = self.begin(Call::Usage(tenant_id.clone(), periods.to_vec()));
-        self.store.usage(tenant_id, periods).await
-    }
-
-    async fn top_consumers(&self, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
-        let _begun = self.begin(Call::TopConsumers(query.clone()));
-        self.store.top_consumers(query).await
-    }
-
-    async fn summary(&self, range: TimeRange) -> Result<UsageSummary> {
-        let _begun = self.begin(Call::Summary(range));
-        self.store.summary(range).await
-    }
-
-    async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
-        let _begun = self.begin(Call::Events(query.clone()));
-        self.store.events(query).await
-    }
-
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>> {
-        let _begun = self.begin(Call::Acquire(request.clone()));
-        self.store.acquire(request).await
-    }
-
-    async fn give_back(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        returned: &[(LimitKey, u64)],
-    ) -> Result<()> {
-        let _begun = self.begin(Call::GiveBack(tenant_id.clone(), holder, returned.to_vec()));
-        self.store.give_back(tenant_id, holder, returned).await
-    }
-
-    async fn standing(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        keys: &[LimitKey],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Standing>> {
-        let _begun = self.begin(Call::Standing(tenant_id.clone(), holder, keys.to_vec()));
-        self.store.standing(tenant_id, holder, keys, now).await
-    }
-
-    async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
-        let _begun = self.begin(Call::TenantQuotas(tenant_id.clone()));
-        self.store.tenant_quotas(tenant_id).await
-    }
-
-    async fn put_plan(&self, plan: &Plan) -> Result<()> {
-        let _begun = self.begin(Call::PutPlan(plan.clone()));
-        self.store.put_plan(plan).await
-    }
-
-    async fn plans(&self) -> Result<Vec<Plan>> {
-        let _begun = self.begin(Call::Plans);
-        self.store.plans().await
-    }
-
-    async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
-        let _begun = self.begin(Call::SetPlan(tenant_id.clone(), plan.cloned()));
-        self.store.set_plan(tenant_id, plan, now).await
-    }
-
-    async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()> {
-        let _begun = self.begin(Call::PutOverride(tenant_id.clone(), own.clone()));
-        self.store.put_override(tenant_id, own, now).await
-    }
-
-    async fn remove_override(
-        &self,
-        tenant_id: &TenantId,
-        quota: &Quota,
-        window: Window,
-        now: DateTime<Utc>,
-    ) -> Result<bool> {
-        let _begun = self.begin(Call::RemoveOverride(tenant_id.clone(), quota.clone(), window));
-        self.store.remove_override(tenant_id, quota, window, now).await
-    }
-
-    async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
-        let _begun = self.begin(Call::QuotaChanges(since));
-        self.store.quota_changes(since).await
+    spied! {
+        append(batch, settlements) => Call::Append(batch.to_vec());
+        roll_up(steps_max) => Call::RollUp(steps_max);
+        usage(tenant_id, periods) => Call::Usage(tenant_id.clone(), periods.to_vec());
+        top_consumers(query) => Call::TopConsumers(query.clone());
+        summary(range) => Call::Summary(range);
+        events(query) => Call::Events(query.clone());
+        acquire(request) => Call::Acquire(request.clone());
+        give_back(tenant_id, holder, returned) => Call::GiveBack(tenant_id.clone(), holder, returned.to_vec());
+        standing(tenant_id, holder, keys, now) => Call::Standing(tenant_id.clone(), holder, keys.to_vec());
+        tenant_quotas(tenant_id) => Call::TenantQuotas(tenant_id.clone());
+        put_plan(plan) => Call::PutPlan(plan.clone());
+        plans() => Call::Plans;
+        set_plan(tenant_id, plan, now) => Call::SetPlan(tenant_id.clone(), plan.cloned());
+        put_override(tenant_id, own, now) => Call::PutOverride(tenant_id.clone(), own.clone());
+        remove_override(tenant_id, quota, window, now) =>
+            Call::RemoveOverride(tenant_id.clone(), quota.clone(), window);
+        quota_changes(since) => Call::QuotaChanges(since);
     }
 }

@@ -5,21 +5,15 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
-use chrono::{DateTime, Utc};
 use deadpool_postgres::{Manager, Pool, Runtime};
-use metertrail::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
-    Window,
-};
+use metertrail::quota::Settlement;
 use metertrail::store::{Appended, Store};
 use metertrail::testing::conformance::{CASES, StoreUnderTest};
 use metertrail::testing::postgres::TestDatabase;
-use metertrail::testing::{FaultyStore, SpyStore};
+use metertrail::testing::{FaultyStore, SpyStore, delegate_store};
 use metertrail::time::TimeRange;
-use metertrail::usage::{
-    Consumer, EventQuery, Outcome, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary,
-};
-use metertrail::{Label, MemoryStore, Page, PostgresStore, Result, TenantId};
+use metertrail::usage::{EventQuery, Outcome, UsageEvent, UsageMetrics};
+use metertrail::{MemoryStore, Page, PostgresStore, Result, TenantId};
 use tokio_postgres::NoTls;
 
 use crate::ledger::{database, store};
@@ -241,23 +235,11 @@ impl Store for FlawedStore {
         Ok(answers)
     }
 
-    async fn roll_up(&self, steps_max: u32) -> Result<u64> {
-        self.store.roll_up(steps_max).await
-    }
-
     async fn usage(&self, tenant_id: &TenantId, periods: &[TimeRange]) -> Result<Vec<UsageMetrics>> {
         let usage = self.store.usage(tenant_id, periods).await?;
         let question = (tenant_id.clone(), periods.to_vec());
         let before = self.reads.lock().unwrap().insert(question, usage.clone());
         Ok(before.filter(|_| self.flaw == Flaw::ReadsLate).unwrap_or(usage))
-    }
-
-    async fn top_consumers(&self, query: &TopConsumersQuery) -> Result<Vec<Consumer>> {
-        self.store.top_consumers(query).await
-    }
-
-    async fn summary(&self, range: TimeRange) -> Result<UsageSummary> {
-        self.store.summary(range).await
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<UsageEvent>> {
@@ -271,60 +253,5 @@ impl Store for FlawedStore {
         Ok(page)
     }
 
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>> {
-        self.store.acquire(request).await
-    }
-
-    async fn give_back(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        returned: &[(LimitKey, u64)],
-    ) -> Result<()> {
-        self.store.give_back(tenant_id, holder, returned).await
-    }
-
-    async fn standing(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        keys: &[LimitKey],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Standing>> {
-        self.store.standing(tenant_id, holder, keys, now).await
-    }
-
-    async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
-        self.store.tenant_quotas(tenant_id).await
-    }
-
-    async fn put_plan(&self, plan: &Plan) -> Result<()> {
-        self.store.put_plan(plan).await
-    }
-
-    async fn plans(&self) -> Result<Vec<Plan>> {
-        self.store.plans().await
-    }
-
-    async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
-        self.store.set_plan(tenant_id, plan, now).await
-    }
-
-    async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()> {
-        self.store.put_override(tenant_id, own, now).await
-    }
-
-    async fn remove_override(
-        &self,
-        tenant_id: &TenantId,
-        quota: &Quota,
-        window: Window,
-        now: DateTime<Utc>,
-    ) -> Result<bool> {
-        self.store.remove_override(tenant_id, quota, window, now).await
-    }
-
-    async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
-        self.store.quota_changes(since).await
-    }
+    delegate_store!(|flawed| flawed.store, except append, usage, events);
 }

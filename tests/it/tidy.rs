@@ -248,6 +248,13 @@ fn re_exports(module: &[String], code: &str) -> Vec<(Vec<String>, Vec<String>)> 
             exports.push(([module, &[name]].concat(), target));
         }
     }
+    // An exported macro stands at the root, whatever file it is in.
+    for (start, export) in code.match_indices("#[macro_export]") {
+        let name = code[start + export.len()..]
+            .split_once("macro_rules! ")
+            .and_then(|(_, rest)| Tokens(rest).word());
+        exports.extend(name.map(|name| (vec![name.to_owned()], [module, &[name.to_owned()]].concat())));
+    }
     exports
 }
 
