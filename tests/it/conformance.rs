@@ -1,5 +1,7 @@
 //! The conformance suite on every store of the crate, bare and wrapped, one named test a case a store.
 
+mod flawed_quotas;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;

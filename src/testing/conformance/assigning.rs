@@ -9,7 +9,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::sample::{append_new, at, event, label, must, tenant};
 use crate::TenantId;
-use crate::quota::{Allowed, Override, Quota, TenantQuotas, Window};
+use crate::quota::{
+    Allowed, Enforcement, LIMIT_AMOUNT_MAX, Limit, Override, Plan, Quota, TenantQuotas, WhenUnavailable,
+    Window,
+};
 use crate::store::Store;
 use crate::time::{BillingCycle, Every, Zone};
 
@@ -78,6 +81,29 @@ pub async fn overrides_come_back(store: &Arc<dyn Store>) {
     let removed = store.remove_override(&tenant("globex"), &gone.quota, gone.window, noon()).await;
     assert!(!must("remove_override of a stranger", removed));
     assert_eq!(quotas(store, &acme).await.plan, Some(label("pro")), "the plan went with the override");
+}
+
+/// Plans come back as they were given, by name, the latest of each name.
+pub async fn plans_come_back(store: &Arc<dyn Store>) {
+    assert!(must("plans", store.plans().await).is_empty());
+    let limit = |amount| {
+        must("making a limit", Limit::hard(Quota::Tokens, Window::Day, amount, WhenUnavailable::Allow))
+            .with_enforcement(Enforcement::Soft)
+    };
+    let unlimited = Limit::unlimited(must("making a quota", Quota::custom("gpu seconds")), Window::Lifetime);
+    let plan = |name, limits: Vec<Limit>| must("making a plan", Plan::new(name, limits));
+    let mut expected = vec![
+        plan("Z", vec![]),
+        plan("a", vec![limit(0), unlimited.clone()]),
+        plan("Ünlimited ' \" %", vec![unlimited]),
+    ];
+    for plan in expected.iter().rev() {
+        must("put_plan", store.put_plan(plan).await);
+    }
+    assert_eq!(must("plans", store.plans().await), expected);
+    expected[1] = plan("a", vec![limit(LIMIT_AMOUNT_MAX)]);
+    must("put_plan", store.put_plan(&expected[1]).await);
+    assert_eq!(must("plans", store.plans().await), expected);
 }
 
 /// Who was changed since is told, with the revision of now.

@@ -272,6 +272,7 @@ macro_rules! __for_all_store_cases {
             assigning: [
                 a_plan_comes_back,
                 overrides_come_back,
+                plans_come_back,
                 changes_are_told,
             ]
             cancelling: [
