@@ -13,13 +13,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use metertrail::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
-    Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Returned, Settlement, Standing,
+    TenantQuotas, Window,
 };
 use metertrail::store::{Appended, check_batch, check_periods, check_range};
 use metertrail::testing::conformance::CASES;
 use metertrail::usage::{Consumer, SUMMARY_EXCEEDED_MAX, TopConsumersQuery, UsageMetrics, UsageSummary};
-use metertrail::{Cursor, EventQuery, Label, Page, Result, Store, TenantId, TimeRange, UsageEvent};
+use metertrail::{Cursor, EventQuery, Label, Page, Result, Store, TenantId, TimeRange, UsageEvent, Zone};
 use rust_decimal::Decimal;
 
 use crate::quotas::Quotas;
@@ -158,14 +158,13 @@ impl Store for VecStore {
         Ok(self.quotas().acquire(request, used))
     }
 
-    async fn give_back(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        returned: &[(LimitKey, u64)],
-    ) -> Result<()> {
-        self.quotas().give_back(tenant_id, holder, returned);
+    async fn give_back(&self, returned: &[Returned]) -> Result<()> {
+        self.quotas().give_back(returned);
         Ok(())
+    }
+
+    async fn renew(&self, holders: &[(TenantId, HolderId)], expires_at: DateTime<Utc>) -> Result<Vec<u64>> {
+        Ok(self.quotas().renew(holders, expires_at))
     }
 
     async fn standing(
@@ -199,6 +198,11 @@ impl Store for VecStore {
 
     async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
         self.quotas().change(tenant_id, now, |quotas| quotas.plan = plan.cloned());
+        Ok(())
+    }
+
+    async fn set_zone(&self, tenant_id: &TenantId, zone: Option<Zone>, now: DateTime<Utc>) -> Result<()> {
+        self.quotas().change(tenant_id, now, |quotas| quotas.zone = zone);
         Ok(())
     }
 

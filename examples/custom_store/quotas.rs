@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use metertrail::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Plan, Settlement, Standing, TenantQuotas,
+    AcquireRequest, Granted, HolderId, LimitKey, Plan, Returned, Settlement, Standing, TenantQuotas,
 };
 use metertrail::{Label, TenantId};
 
@@ -38,9 +38,10 @@ impl Quotas {
         reclaim: bool,
     ) -> Standing {
         let mut standing = Standing { holders: 1, ..Standing::default() };
-        for slice in self.slices.iter().filter(|slice| slice.tenant_id == *tenant_id && slice.key == *key) {
+        let overlaps = |slice: &&Slice| slice.tenant_id == *tenant_id && slice.key.overlaps(key);
+        for slice in self.slices.iter().filter(overlaps) {
             let leased = slice.granted.saturating_sub(slice.returned).saturating_sub(slice.settled);
-            if slice.holder == holder {
+            if slice.holder == holder && slice.key == *key {
                 (standing.leased_here, standing.granted_here) = (leased, slice.granted);
             } else if now < slice.expires_at {
                 standing.leased_elsewhere += leased;
@@ -84,12 +85,21 @@ impl Quotas {
         granted
     }
 
-    pub(crate) fn give_back(&mut self, tenant_id: &TenantId, holder: HolderId, returned: &[(LimitKey, u64)]) {
-        for (key, total) in returned {
-            if let Some(slice) = self.slice(tenant_id, holder, key) {
+    pub(crate) fn give_back(&mut self, returned: &[Returned]) {
+        for Returned { tenant_id, holder, key, total } in returned {
+            if let Some(slice) = self.slice(tenant_id, *holder, key) {
                 slice.returned = slice.returned.max(*total).min(slice.granted);
             }
         }
+    }
+
+    pub(crate) fn renew(&mut self, holders: &[(TenantId, HolderId)], expires_at: DateTime<Utc>) -> Vec<u64> {
+        for slice in &mut self.slices {
+            if holders.contains(&(slice.tenant_id.clone(), slice.holder)) {
+                slice.expires_at = slice.expires_at.max(expires_at);
+            }
+        }
+        holders.iter().map(|(tenant_id, _)| self.tenant(tenant_id).revision).collect()
     }
 
     pub(crate) fn settle(&mut self, tenant_id: &TenantId, settlement: &Settlement) {

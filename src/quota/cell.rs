@@ -11,7 +11,7 @@ use crate::TenantId;
 use crate::quota::hold::{Hold, HoldRef};
 use crate::quota::slot::Slot;
 use crate::quota::take::{Take, Takes};
-use crate::quota::{HolderId, Quota};
+use crate::quota::{HolderId, Quota, Returned};
 use crate::text::Label;
 use crate::time::Zone;
 
@@ -40,6 +40,8 @@ pub(crate) struct Cell {
     /// Held while units are asked for: one request at a time, which asks for all who wait.
     pub(crate) asking: Mutex<()>,
     renewed_us: AtomicI64,
+    /// Whether the store was asked for units and no answer came.
+    in_doubt: AtomicBool,
 }
 
 impl Cell {
@@ -64,6 +66,7 @@ impl Cell {
             retired: AtomicBool::new(false),
             last_used_us: AtomicI64::new(now.timestamp_micros()),
             renewed_us: AtomicI64::new(0),
+            in_doubt: AtomicBool::new(false),
         }
     }
 
@@ -172,6 +175,40 @@ impl Cell {
     #[inline]
     pub(crate) fn is_usable(&self, now_us: i64) -> bool {
         !self.is_retired() && now_us < self.valid_until_us
+    }
+
+    /// Whether units of the store are at hand or held here.
+    pub(crate) fn holds_units(&self) -> bool {
+        self.slots.iter().any(|slot| slot.read().standing.leased_here > 0)
+    }
+
+    /// Takes all units at hand out, and says what to tell the store.
+    pub(crate) fn give_back(&self) -> impl Iterator<Item = Returned> {
+        let returned = |slot: &Slot| {
+            let (key, total) = slot.give_back()?;
+            Some(Returned { tenant_id: self.tenant_id.clone(), holder: self.holder, key, total })
+        };
+        self.slots.iter().filter_map(returned)
+    }
+
+    /// The store knows of what was given back.
+    pub(crate) fn given_back(&self, told: &[Returned]) {
+        for told in told {
+            for slot in &self.slots {
+                if slot.quota == told.key.quota && slot.limit().window() == told.key.window {
+                    slot.given_back(&told.key, told.total);
+                }
+            }
+        }
+    }
+
+    /// Notes that the store is asked for units, or has answered.
+    pub(crate) fn set_in_doubt(&self, in_doubt: bool) {
+        self.in_doubt.store(in_doubt, Ordering::Release);
+    }
+
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::Acquire)
     }
 
     /// Notes that the tenant asked for units.

@@ -217,20 +217,8 @@ impl Core {
         if requests.is_empty() {
             return Asked::Decided(Decision::admitted(parts.hold));
         }
-        let ttl = TimeDelta::from_std(self.settings.slice_ttl).unwrap_or(TimeDelta::MAX);
-        let request = AcquireRequest {
-            tenant_id: cell.tenant_id.clone(),
-            holder: cell.holder,
-            now,
-            expires_at: now + ttl,
-            reclaim: self.settings.reclaim,
-            all_or_none: !self.settings.slices,
-            slices: requests,
-        };
-        self.round_trips.fetch_add(1, Ordering::Relaxed);
-        match self.within_time(self.store.acquire(&request)).await {
+        match self.acquire(cell, now, !self.settings.slices, requests).await {
             Ok(granted) => {
-                cell.renewed(now.timestamp_micros());
                 cell.touch(now.timestamp_micros());
                 take_granted(cell, amounts, parts, &granted, now)
             }
@@ -239,6 +227,37 @@ impl Core {
                 Asked::Decided(self.without_store(cell, amounts, parts))
             }
         }
+    }
+
+    /// Asks the store for units.
+    pub(crate) async fn acquire(
+        &self,
+        cell: &Cell,
+        now: DateTime<Utc>,
+        all_or_none: bool,
+        slices: Vec<SliceRequest>,
+    ) -> Result<Vec<Granted>> {
+        let request = AcquireRequest {
+            tenant_id: cell.tenant_id.clone(),
+            holder: cell.holder,
+            now,
+            expires_at: self.expires_at(now),
+            reclaim: self.settings.reclaim,
+            all_or_none,
+            slices,
+        };
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
+        cell.set_in_doubt(true);
+        let granted = self.within_time(self.store.acquire(&request)).await?;
+        cell.set_in_doubt(false);
+        cell.renewed(now.timestamp_micros());
+        Ok(granted)
+    }
+
+    /// Until when a holder answers for its slices if nothing more is heard of it.
+    pub(crate) fn expires_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let ttl = TimeDelta::from_std(self.settings.slice_ttl).unwrap_or(TimeDelta::MAX);
+        now.checked_add_signed(ttl).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     /// Decides for a tenant whose limits cannot be read: by what the default plan says for the case that the store cannot

@@ -196,6 +196,17 @@ impl QuotaEnforcer {
         Ok(())
     }
 
+    /// Gives a tenant a zone of its own, whose days and months its windows mean, or takes it away. What is used in a window
+    /// of the new zone counts from the first decision on, and so does what is leased in one of the old.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn set_zone(&self, tenant_id: &TenantId, zone: Option<Zone>) -> Result<()> {
+        self.core.store.set_zone(tenant_id, zone, self.core.clock.now()).await?;
+        self.core.replace(tenant_id).await;
+        Ok(())
+    }
+
     /// Puts other plans in force in this process, from the next decision on.
     pub fn replace_catalogue(&self, catalogue: Catalogue) {
         self.core.replace_catalogue(catalogue);
@@ -245,7 +256,7 @@ impl QuotaEnforcerBuilder {
         self
     }
 
-    /// The zone whose days and months the windows mean; UTC by default.
+    /// The zone whose days and months the windows of a tenant mean that has no zone of its own; UTC by default.
     pub fn zone(mut self, zone: Zone) -> Self {
         self.zone = zone;
         self

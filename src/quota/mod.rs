@@ -27,5 +27,7 @@ pub(crate) use self::keeper::Keeper;
 pub use self::kind::{COST_UNITS_PER_USD, Quota};
 pub use self::limit::{Allowed, Enforcement, LIMIT_AMOUNT_MAX, Limit, WhenUnavailable};
 pub use self::plan::{Catalogue, LIMITS_PER_PLAN_MAX, Override, Plan, TenantQuotas};
-pub use self::slice::{AcquireRequest, Granted, HolderId, LimitKey, Settlement, SliceRequest, Standing};
+pub use self::slice::{
+    AcquireRequest, Granted, HolderId, LimitKey, Returned, Settlement, SliceRequest, Standing,
+};
 pub use self::window::Window;

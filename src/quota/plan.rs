@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::quota::{Allowed, Limit, Quota, WhenUnavailable, Window};
 use crate::text::Label;
+use crate::time::Zone;
 use crate::{Error, Result};
 
 /// A named set of limits; at most one for each quota and kind of window.
@@ -158,6 +159,8 @@ impl Override {
 pub struct TenantQuotas {
     /// The plan that it was assigned to.
     pub plan: Option<Label>,
+    /// The zone that its days and months are of.
+    pub zone: Option<Zone>,
     /// Its own limits.
     pub overrides: Vec<Override>,
     /// Counts the changes of the two.

@@ -49,7 +49,7 @@ impl Core {
         Ok(Cell::new(
             tenant_id.clone(),
             plan.name().clone(),
-            self.zone,
+            quotas.zone.unwrap_or(self.zone),
             slots,
             quotas.revision,
             valid_until,

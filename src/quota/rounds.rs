@@ -12,15 +12,15 @@ use crate::quota::decision::Decision;
 use crate::quota::hold::Hold;
 use crate::quota::slot::Slot;
 use crate::quota::take::Take;
-use crate::quota::{AcquireRequest, LimitKey, SliceRequest};
-use crate::{Error, Result, TenantId};
+use crate::quota::{HolderId, LimitKey, Returned, SliceRequest};
+use crate::{Result, TenantId};
 
 /// Units at hand go back to the store when the tenant asked for none so long.
 const IDLE_US: i64 = 10_000_000;
 /// A tenant that asked for nothing so long is forgotten; its next request resolves its limits anew.
 const EVICTED_AFTER_US: i64 = 600_000_000;
-/// A round ends at so many failures: the store is down.
-const FAILURES_MAX: u32 = 3;
+/// So many tenants' slices are looked after in one call of the store.
+const CELLS_PER_CALL: usize = 1_000;
 /// Changes are looked for so far back: clocks differ, and a transaction may commit late.
 const CHANGES_SLACK: TimeDelta = TimeDelta::minutes(1);
 
@@ -68,44 +68,46 @@ impl Core {
         Ok(())
     }
 
-    /// One round of upkeep: follows changed limits, gives idle units back, renews the slices in use.
+    /// One round of upkeep: follows changed limits, gives idle units back, renews the slices in use. What fails is done by a
+    /// later round.
     pub(crate) async fn round(&self) {
-        let now = self.clock.now();
-        match self.within_time(self.store.quota_changes(now - CHANGES_SLACK)).await {
-            Ok(changes) => {
-                let is_old = |(tenant_id, revision): &&(TenantId, u64)| {
-                    self.cell_at_hand(tenant_id).is_some_and(|cell| cell.revision != *revision)
-                };
-                changes.iter().filter(is_old).for_each(|(tenant_id, _)| self.forget(tenant_id));
-            }
-            Err(error) => tracing::warn!(%error, "metertrail: changed limits cannot be asked for"),
+        if let Err(error) = self.follow_changes().await {
+            tracing::warn!(%error, "metertrail: changed limits cannot be asked for");
         }
-        let now_us = now.timestamp_micros();
-        let mut failures = 0;
+        let now_us = self.clock.now().timestamp_micros();
+        let (mut idle, mut answered_for) = (Vec::new(), Vec::new());
         for cell in self.cells.all() {
             let idle_us = now_us.saturating_sub(cell.last_used_us());
             if idle_us > EVICTED_AFTER_US {
                 self.forget(&cell.tenant_id);
                 continue;
             }
-            let gives_back = idle_us > IDLE_US || !self.settings.slices;
-            let kept = async {
-                if gives_back {
-                    self.give_back(&cell).await?;
-                }
-                self.renew(&cell, false).await
-            };
-            if let Err(error) = kept.await {
-                tracing::warn!(%error, "metertrail: slices cannot be looked after, trying again later");
-                failures += 1;
-                if failures == FAILURES_MAX {
-                    return;
-                }
+            if idle_us <= IDLE_US || cell.holds_units() {
+                answered_for.push(Arc::clone(&cell));
+            }
+            if idle_us > IDLE_US || !self.settings.slices {
+                idle.push(cell);
             }
         }
-        if let Err(error) = self.give_retired_back().await {
-            tracing::warn!(%error, "metertrail: slices of changed limits cannot be given back, trying again later");
+        let kept = async {
+            self.recover(&idle).await?;
+            self.give_back(&idle).await?;
+            self.renew(&answered_for).await?;
+            self.give_retired_back().await
+        };
+        if let Err(error) = kept.await {
+            tracing::warn!(%error, "metertrail: slices cannot be looked after, trying again later");
         }
+    }
+
+    async fn follow_changes(&self) -> Result<()> {
+        let since = self.clock.now() - CHANGES_SLACK;
+        for (tenant_id, revision) in self.within_time(self.store.quota_changes(since)).await? {
+            if self.cell_at_hand(&tenant_id).is_some_and(|cell| cell.revision != revision) {
+                self.forget(&tenant_id);
+            }
+        }
+        Ok(())
     }
 
     /// Lets the tenant's limits be resolved anew, and gives what is at hand of the old ones back at once.
@@ -116,57 +118,64 @@ impl Core {
         }
     }
 
-    /// Tells the store that the holder still answers for its slices, if it is time to or `at_once` is set; puts units at hand
-    /// that were granted without this process hearing of it.
-    async fn renew(&self, cell: &Arc<Cell>, at_once: bool) -> Result<()> {
+    /// Tells the store that the holders of these cells still answer for their slices, where it is time to. Cells whose limits
+    /// are no longer the tenant's are replaced: whatever clock a change was made by, it is followed by now.
+    async fn renew(&self, cells: &[Arc<Cell>]) -> Result<()> {
         let now = self.clock.now();
         let third_us = i64::try_from(self.settings.slice_ttl.as_micros() / 3).unwrap_or(i64::MAX);
-        if !at_once && !cell.is_renewal_due(now.timestamp_micros(), third_us) {
-            return Ok(());
-        }
-        let asked: Vec<(&Slot, Epoch, SliceRequest)> = cell
-            .slots
-            .iter()
-            .filter_map(|slot| slot.renewal(now).map(|(epoch, request)| (slot, epoch, request)))
-            .collect();
-        if asked.is_empty() {
-            return Ok(());
-        }
-        let ttl = TimeDelta::from_std(self.settings.slice_ttl).unwrap_or(TimeDelta::MAX);
-        let request = AcquireRequest {
-            tenant_id: cell.tenant_id.clone(),
-            holder: cell.holder,
-            now,
-            expires_at: now + ttl,
-            reclaim: self.settings.reclaim,
-            all_or_none: false,
-            slices: asked.iter().map(|(_, _, request)| request.clone()).collect(),
-        };
-        let _asking = cell.asking.lock().await;
-        self.round_trips.fetch_add(1, Ordering::Relaxed);
-        let granted = self.within_time(self.store.acquire(&request)).await?;
-        cell.renewed(now.timestamp_micros());
-        for ((slot, epoch, request), answer) in asked.iter().zip(granted) {
-            let fresh = slot.granted(*epoch, now, request, answer);
-            slot.allowance.put(*epoch, fresh);
+        let is_due = |cell: &&Arc<Cell>| cell.is_renewal_due(now.timestamp_micros(), third_us);
+        let due: Vec<&Arc<Cell>> = cells.iter().filter(is_due).collect();
+        for cells in due.chunks(CELLS_PER_CALL) {
+            let holders: Vec<(TenantId, HolderId)> =
+                cells.iter().map(|cell| (cell.tenant_id.clone(), cell.holder)).collect();
+            self.round_trips.fetch_add(1, Ordering::Relaxed);
+            let revisions = self.within_time(self.store.renew(&holders, self.expires_at(now))).await?;
+            for (cell, revision) in cells.iter().zip(revisions) {
+                cell.renewed(now.timestamp_micros());
+                if cell.revision != revision && !cell.is_retired() {
+                    self.forget(&cell.tenant_id);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Gives the units at hand back to the store. If the store is not reached they are forfeited with the window: they are
-    /// no longer at hand, and nothing is sold twice.
-    async fn give_back(&self, cell: &Cell) -> Result<()> {
-        let returns: Vec<(LimitKey, u64)> = cell.slots.iter().filter_map(Slot::give_back).collect();
-        if returns.is_empty() {
-            return Ok(());
-        }
-        self.within_time(self.store.give_back(&cell.tenant_id, cell.holder, &returns)).await?;
-        for (slot, (key, total)) in
-            cell.slots.iter().flat_map(|slot| returns.iter().map(move |told| (slot, told)))
-        {
-            if slot.limit().quota() == &key.quota && slot.limit().window() == key.window {
-                slot.given_back(key, *total);
+    /// Puts units at hand that may have been granted without this process hearing of it: a call of a cell that got no answer,
+    /// or was dropped, and was followed by none.
+    async fn recover(&self, cells: &[Arc<Cell>]) -> Result<()> {
+        for cell in cells {
+            // Whoever is asking now has its answer, or is known to have none.
+            let _asking = cell.asking.lock().await;
+            if !cell.is_in_doubt() {
+                continue;
             }
+            let now = self.clock.now();
+            let asked: Vec<(&Slot, Epoch, SliceRequest)> = cell
+                .slots
+                .iter()
+                .filter_map(|slot| slot.renewal(now).map(|(epoch, request)| (slot, epoch, request)))
+                .collect();
+            let slices = asked.iter().map(|(_, _, request)| request.clone()).collect();
+            let granted = self.acquire(cell, now, false, slices).await?;
+            for ((slot, epoch, request), answer) in asked.iter().zip(granted) {
+                let fresh = slot.granted(*epoch, now, request, answer);
+                slot.allowance.put(*epoch, fresh);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the units at hand of these cells back to the store. If the store is not reached they are forfeited with the
+    /// window: they are no longer at hand, and nothing is sold twice.
+    async fn give_back(&self, cells: &[Arc<Cell>]) -> Result<()> {
+        for cells in cells.chunks(CELLS_PER_CALL) {
+            let each: Vec<Vec<Returned>> = cells.iter().map(|cell| cell.give_back().collect()).collect();
+            let returned = each.concat();
+            if returned.is_empty() {
+                continue;
+            }
+            self.within_time(self.store.give_back(&returned)).await?;
+            cells.iter().zip(&each).for_each(|(cell, told)| cell.given_back(told));
         }
         Ok(())
     }
@@ -174,30 +183,20 @@ impl Core {
     /// Gives back what came back to cells that were replaced, and lets go of those that nothing is out of any more.
     async fn give_retired_back(&self) -> Result<()> {
         let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for cell in &retired {
-            // Two are the list's own and this one: nothing can come back to it after this.
-            let is_last = Arc::strong_count(cell) == 2;
-            self.renew(cell, false).await?;
-            self.give_back(cell).await?;
-            if is_last {
-                let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-                retired.retain(|other| !Arc::ptr_eq(other, cell));
-            }
-        }
+        // Two are the list's own and this one: nothing can come back to it after this.
+        let last: Vec<&Arc<Cell>> = retired.iter().filter(|cell| Arc::strong_count(cell) == 2).collect();
+        self.recover(&retired).await?;
+        self.renew(&retired).await?;
+        self.give_back(&retired).await?;
+        let mut kept = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|cell| !last.iter().any(|gone| Arc::ptr_eq(gone, cell)));
         Ok(())
     }
 
-    /// Gives all units at hand back; the first error is told after all were tried.
+    /// Gives all units at hand back, after the last admission.
     pub(crate) async fn give_all_back(&self) -> Result<()> {
         let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut first: Option<Error> = None;
-        for cell in &retired {
-            // What was granted to a call that was cancelled is found first.
-            let found = self.renew(cell, true).await;
-            if let Err(error) = found.and(self.give_back(cell).await) {
-                first.get_or_insert(error);
-            }
-        }
-        first.map_or(Ok(()), Err)
+        let recovered = self.recover(&retired).await;
+        self.give_back(&retired).await.and(recovered)
     }
 }

@@ -49,6 +49,17 @@ pub struct LimitKey {
     pub range: TimeRange,
 }
 
+impl LimitKey {
+    /// Whether units leased of another window take from this one: they lie in the same time, because the zone or the anchor
+    /// changed in between.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.quota == other.quota
+            && self.window.as_str() == other.window.as_str()
+            && self.range.start() < other.range.end()
+            && other.range.start() < self.range.end()
+    }
+}
+
 /// Units of a slice that an event used up, written together with the event: they stop to be leased in the same moment in
 /// which the event's usage begins to count.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,6 +72,19 @@ pub struct Settlement {
     pub key: LimitKey,
     /// How many units.
     pub amount: u64,
+}
+
+/// Units of one slice that its holder gives back.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Returned {
+    /// Whose limit.
+    pub tenant_id: TenantId,
+    /// Whose slice.
+    pub holder: HolderId,
+    /// Of which limit.
+    pub key: LimitKey,
+    /// All units that the holder gave back in that window so far.
+    pub total: u64,
 }
 
 /// A request for units of one limit.

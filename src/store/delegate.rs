@@ -62,11 +62,13 @@ macro_rules! delegate_store {
         $crate::delegate_store!(@unless events $written $how $named);
         $crate::delegate_store!(@unless acquire $written $how $named);
         $crate::delegate_store!(@unless give_back $written $how $named);
+        $crate::delegate_store!(@unless renew $written $how $named);
         $crate::delegate_store!(@unless standing $written $how $named);
         $crate::delegate_store!(@unless tenant_quotas $written $how $named);
         $crate::delegate_store!(@unless put_plan $written $how $named);
         $crate::delegate_store!(@unless plans $written $how $named);
         $crate::delegate_store!(@unless set_plan $written $how $named);
+        $crate::delegate_store!(@unless set_zone $written $how $named);
         $crate::delegate_store!(@unless put_override $written $how $named);
         $crate::delegate_store!(@unless remove_override $written $how $named);
         $crate::delegate_store!(@unless quota_changes $written $how $named);
@@ -79,11 +81,13 @@ macro_rules! delegate_store {
     (@unless events $written:tt $how:tt [events $($rest:ident)*]) => {};
     (@unless acquire $written:tt $how:tt [acquire $($rest:ident)*]) => {};
     (@unless give_back $written:tt $how:tt [give_back $($rest:ident)*]) => {};
+    (@unless renew $written:tt $how:tt [renew $($rest:ident)*]) => {};
     (@unless standing $written:tt $how:tt [standing $($rest:ident)*]) => {};
     (@unless tenant_quotas $written:tt $how:tt [tenant_quotas $($rest:ident)*]) => {};
     (@unless put_plan $written:tt $how:tt [put_plan $($rest:ident)*]) => {};
     (@unless plans $written:tt $how:tt [plans $($rest:ident)*]) => {};
     (@unless set_plan $written:tt $how:tt [set_plan $($rest:ident)*]) => {};
+    (@unless set_zone $written:tt $how:tt [set_zone $($rest:ident)*]) => {};
     (@unless put_override $written:tt $how:tt [put_override $($rest:ident)*]) => {};
     (@unless remove_override $written:tt $how:tt [remove_override $($rest:ident)*]) => {};
     (@unless quota_changes $written:tt $how:tt [quota_changes $($rest:ident)*]) => {};
@@ -142,13 +146,17 @@ macro_rules! __store_method {
     };
     (give_back [$($to:tt)*] $($with:tt)*) => {
         $($to)*! {
-            $($with)* GiveBack give_back ['a 'b]
+            $($with)* GiveBack give_back ['a] (returned: &'a [$crate::quota::Returned]) -> ()
+        }
+    };
+    (renew [$($to:tt)*] $($with:tt)*) => {
+        $($to)*! {
+            $($with)* Renew renew ['a]
             (
-                tenant_id: &'a $crate::TenantId,
-                holder: $crate::quota::HolderId,
-                returned: &'b [($crate::quota::LimitKey, u64)]
+                holders: &'a [($crate::TenantId, $crate::quota::HolderId)],
+                expires_at: $crate::store::delegate::Instant
             )
-            -> ()
+            -> Vec<u64>
         }
     };
     (standing [$($to:tt)*] $($with:tt)*) => {
@@ -185,6 +193,17 @@ macro_rules! __store_method {
             (
                 tenant_id: &'a $crate::TenantId,
                 plan: Option<&'b $crate::Label>,
+                now: $crate::store::delegate::Instant
+            )
+            -> ()
+        }
+    };
+    (set_zone [$($to:tt)*] $($with:tt)*) => {
+        $($to)*! {
+            $($with)* SetZone set_zone ['a]
+            (
+                tenant_id: &'a $crate::TenantId,
+                zone: Option<$crate::Zone>,
                 now: $crate::store::delegate::Instant
             )
             -> ()

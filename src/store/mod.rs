@@ -17,11 +17,11 @@ use chrono::{DateTime, Utc};
 
 use crate::page::Page;
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
-    Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Returned, Settlement, Standing,
+    TenantQuotas, Window,
 };
 use crate::text::Label;
-use crate::time::TimeRange;
+use crate::time::{TimeRange, Zone};
 use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
 use crate::{Error, Result, TenantId};
 
@@ -117,24 +117,26 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Leases units of some limits of one tenant to a holder; the answers are in the order of the request's slices. What is
     /// granted follows from [`Standing::grant`] alone, so that at every grant used + leased + forfeited ≤ limit. Requests
-    /// of one tenant take turns. With `all_or_none`, nothing is granted unless every need is met.
+    /// of one tenant take turns. With `all_or_none`, nothing is granted unless every need is met. Units leased in a window
+    /// that [`overlaps`](LimitKey::overlaps) count as leased elsewhere.
     ///
     /// # Errors
     /// Whatever the store meets. A request that may have been done is made again as it is: units that were granted and did
     /// not arrive are found by `known_granted`.
     async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>>;
 
-    /// Takes units back: for each limit, all units that the holder gave back in that window so far. Told twice, or in the
-    /// wrong order, it counts once.
+    /// Takes units back, of any tenants and holders. Told twice, or in the wrong order, it counts once.
     ///
     /// # Errors
     /// Whatever the store meets.
-    async fn give_back(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        returned: &[(LimitKey, u64)],
-    ) -> Result<()>;
+    async fn give_back(&self, returned: &[Returned]) -> Result<()>;
+
+    /// Notes that holders answer for all their slices of these tenants until then; never shortens it. Gives the present
+    /// revision of each tenant's quotas, in the order given: whoever knows an older one resolves the limits anew.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn renew(&self, holders: &[(TenantId, HolderId)], expires_at: DateTime<Utc>) -> Result<Vec<u64>>;
 
     /// How some limits of a tenant stand, in the order given. Changes nothing and waits for nobody.
     ///
@@ -171,6 +173,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// # Errors
     /// Whatever the store meets.
     async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()>;
+
+    /// Gives a tenant a zone of its own, whose days and months its windows mean, or takes it away.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn set_zone(&self, tenant_id: &TenantId, zone: Option<Zone>, now: DateTime<Utc>) -> Result<()>;
 
     /// Gives a tenant a limit of its own, in place of one for the same quota and kind of window.
     ///

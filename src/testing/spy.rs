@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::quota::{AcquireRequest, HolderId, LimitKey, Override, Plan, Quota, Window};
+use crate::quota::{AcquireRequest, HolderId, LimitKey, Override, Plan, Quota, Returned, Window};
 use crate::store::Store;
 use crate::store::delegate::Answer;
 use crate::text::Label;
-use crate::time::TimeRange;
+use crate::time::{TimeRange, Zone};
 use crate::usage::{EventQuery, TopConsumersQuery, UsageEvent};
 use crate::{Error, ErrorKind, Result, TenantId};
 
@@ -35,6 +35,8 @@ pub enum Method {
     Acquire,
     /// [`Store::give_back`].
     GiveBack,
+    /// [`Store::renew`].
+    Renew,
     /// [`Store::standing`].
     Standing,
     /// [`Store::tenant_quotas`].
@@ -45,6 +47,8 @@ pub enum Method {
     Plans,
     /// [`Store::set_plan`].
     SetPlan,
+    /// [`Store::set_zone`].
+    SetZone,
     /// [`Store::put_override`].
     PutOverride,
     /// [`Store::remove_override`].
@@ -72,7 +76,9 @@ pub enum Call {
     /// [`Store::acquire`].
     Acquire(AcquireRequest),
     /// [`Store::give_back`].
-    GiveBack(TenantId, HolderId, Vec<(LimitKey, u64)>),
+    GiveBack(Vec<Returned>),
+    /// [`Store::renew`].
+    Renew(Vec<(TenantId, HolderId)>),
     /// [`Store::standing`].
     Standing(TenantId, HolderId, Vec<LimitKey>),
     /// [`Store::tenant_quotas`].
@@ -83,6 +89,8 @@ pub enum Call {
     Plans,
     /// [`Store::set_plan`].
     SetPlan(TenantId, Option<Label>),
+    /// [`Store::set_zone`].
+    SetZone(TenantId, Option<Zone>),
     /// [`Store::put_override`].
     PutOverride(TenantId, Override),
     /// [`Store::remove_override`].
@@ -103,11 +111,13 @@ impl Call {
             Self::Events(_) => Method::Events,
             Self::Acquire(..) => Method::Acquire,
             Self::GiveBack(..) => Method::GiveBack,
+            Self::Renew(..) => Method::Renew,
             Self::Standing(..) => Method::Standing,
             Self::TenantQuotas(..) => Method::TenantQuotas,
             Self::PutPlan(_) => Method::PutPlan,
             Self::Plans => Method::Plans,
             Self::SetPlan(..) => Method::SetPlan,
+            Self::SetZone(..) => Method::SetZone,
             Self::PutOverride(..) => Method::PutOverride,
             Self::RemoveOverride(..) => Method::RemoveOverride,
             Self::QuotaChanges(..) => Method::QuotaChanges,
@@ -292,12 +302,14 @@ impl Store for SpyStore {
         summary(range) => Call::Summary(range);
         events(query) => Call::Events(query.clone());
         acquire(request) => Call::Acquire(request.clone());
-        give_back(tenant_id, holder, returned) => Call::GiveBack(tenant_id.clone(), holder, returned.to_vec());
+        give_back(returned) => Call::GiveBack(returned.to_vec());
+        renew(holders, expires_at) => Call::Renew(holders.to_vec());
         standing(tenant_id, holder, keys, now) => Call::Standing(tenant_id.clone(), holder, keys.to_vec());
         tenant_quotas(tenant_id) => Call::TenantQuotas(tenant_id.clone());
         put_plan(plan) => Call::PutPlan(plan.clone());
         plans() => Call::Plans;
         set_plan(tenant_id, plan, now) => Call::SetPlan(tenant_id.clone(), plan.cloned());
+        set_zone(tenant_id, zone, now) => Call::SetZone(tenant_id.clone(), zone);
         put_override(tenant_id, own, now) => Call::PutOverride(tenant_id.clone(), own.clone());
         remove_override(tenant_id, quota, window, now) =>
             Call::RemoveOverride(tenant_id.clone(), quota.clone(), window);

@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Settlement, Standing, TenantQuotas, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Returned, Settlement, Standing,
+    TenantQuotas, Window,
 };
 use crate::text::Label;
+use crate::time::Zone;
+
+/// Slices of a window are kept so long after its end: holds may still be settled into them.
+const ENDED_KEPT: TimeDelta = TimeDelta::days(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -45,8 +50,10 @@ impl Ledger {
         used: u64,
     ) -> Standing {
         let mut standing = Standing { used, holders: 1, ..Standing::default() };
-        for (other, slice) in self.slices.get(key).into_iter().flatten() {
-            if *other == holder {
+        let overlapping = self.slices.iter().filter(|(other, _)| key.overlaps(other));
+        let slices = overlapping.flat_map(|(other, holders)| holders.iter().map(move |held| (other, held)));
+        for (other, (held_by, slice)) in slices {
+            if *held_by == holder && other == key {
                 standing.leased_here = slice.leased();
                 standing.granted_here = slice.granted;
             } else if slice.is_answered_for(now) {
@@ -70,6 +77,7 @@ impl Ledger {
             })
             .collect();
         let granted = Granted::all_or_none(request, answers);
+        self.prune(request.now);
         for (slice, answer) in request.slices.iter().zip(&granted) {
             let holders = self.slices.entry(slice.key.clone()).or_default();
             let own = holders.entry(request.holder).or_default();
@@ -79,12 +87,26 @@ impl Ledger {
         granted
     }
 
-    pub(super) fn give_back(&mut self, holder: HolderId, returned: &[(LimitKey, u64)]) {
-        for (key, total) in returned {
-            if let Some(slice) = self.slices.get_mut(key).and_then(|holders| holders.get_mut(&holder)) {
-                slice.returned = slice.returned.max(*total).min(slice.granted);
-            }
+    /// Forgets windows that ended long ago and of which nothing is out.
+    fn prune(&mut self, now: DateTime<Utc>) {
+        self.slices.retain(|key, holders| {
+            now - key.range.end() < ENDED_KEPT || holders.values().any(|slice| slice.leased() > 0)
+        });
+    }
+
+    pub(super) fn give_back(&mut self, returned: &Returned) {
+        let holders = self.slices.get_mut(&returned.key);
+        if let Some(slice) = holders.and_then(|holders| holders.get_mut(&returned.holder)) {
+            slice.returned = slice.returned.max(returned.total).min(slice.granted);
         }
+    }
+
+    /// Gives the revision of the tenant's quotas.
+    pub(super) fn renew(&mut self, holder: HolderId, expires_at: DateTime<Utc>) -> u64 {
+        for slice in self.slices.values_mut().filter_map(|holders| holders.get_mut(&holder)) {
+            slice.expires_at = slice.expires_at.max(Some(expires_at));
+        }
+        self.quotas.revision
     }
 
     pub(super) fn settle(&mut self, settlement: &Settlement) {
@@ -100,6 +122,11 @@ impl Ledger {
 
     pub(super) fn set_plan(&mut self, plan: Option<&Label>, now: DateTime<Utc>) {
         self.quotas.plan = plan.cloned();
+        self.change(now);
+    }
+
+    pub(super) fn set_zone(&mut self, zone: Option<Zone>, now: DateTime<Utc>) {
+        self.quotas.zone = zone;
         self.change(now);
     }
 

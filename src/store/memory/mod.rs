@@ -14,12 +14,12 @@ use rust_decimal::Decimal;
 use self::ledger::Ledger;
 use crate::page::{Cursor, Page};
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
-    Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Returned, Settlement, Standing,
+    TenantQuotas, Window,
 };
 use crate::store::{Appended, Store, check_batch, check_periods, check_range};
 use crate::text::Label;
-use crate::time::{TimeRange, bucket_start};
+use crate::time::{TimeRange, Zone, bucket_start};
 use crate::usage::{
     Consumer, EventId, EventQuery, SUMMARY_EXCEEDED_MAX, TopConsumersQuery, UsageEvent, UsageMetrics,
     UsageSummary,
@@ -168,16 +168,22 @@ impl Store for MemoryStore {
         Ok(tenant.ledger.acquire(request, &used))
     }
 
-    async fn give_back(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        returned: &[(LimitKey, u64)],
-    ) -> Result<()> {
-        if let Some(tenant) = self.write().get_mut(tenant_id) {
-            tenant.ledger.give_back(holder, returned);
+    async fn give_back(&self, returned: &[Returned]) -> Result<()> {
+        let mut tenants = self.write();
+        for returned in returned {
+            if let Some(tenant) = tenants.get_mut(&returned.tenant_id) {
+                tenant.ledger.give_back(returned);
+            }
         }
         Ok(())
+    }
+
+    async fn renew(&self, holders: &[(TenantId, HolderId)], expires_at: DateTime<Utc>) -> Result<Vec<u64>> {
+        let mut tenants = self.write();
+        let mut renew = |(tenant_id, holder): &(TenantId, HolderId)| {
+            tenants.get_mut(tenant_id).map_or(0, |tenant| tenant.ledger.renew(*holder, expires_at))
+        };
+        Ok(holders.iter().map(&mut renew).collect())
     }
 
     async fn standing(
@@ -209,6 +215,11 @@ impl Store for MemoryStore {
 
     async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
         self.write().entry(tenant_id.clone()).or_default().ledger.set_plan(plan, now);
+        Ok(())
+    }
+
+    async fn set_zone(&self, tenant_id: &TenantId, zone: Option<Zone>, now: DateTime<Utc>) -> Result<()> {
+        self.write().entry(tenant_id.clone()).or_default().ledger.set_zone(zone, now);
         Ok(())
     }
 

@@ -3,15 +3,15 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{PostgresStore, query, quota, transact};
+use super::{PostgresStore, lease, query, quota, transact};
 use crate::page::Page;
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, Standing, TenantQuotas,
-    Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Returned, Settlement, Standing,
+    TenantQuotas, Window,
 };
 use crate::store::{Appended, Store, check_batch, check_periods, check_range};
 use crate::text::Label;
-use crate::time::TimeRange;
+use crate::time::{TimeRange, Zone};
 use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
 use crate::{Result, TenantId};
 
@@ -49,16 +49,15 @@ impl Store for PostgresStore {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<Vec<Granted>> {
-        transact!(self, |transaction| quota::acquire(transaction, request))
+        transact!(self, |transaction| lease::acquire(transaction, request))
     }
 
-    async fn give_back(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        returned: &[(LimitKey, u64)],
-    ) -> Result<()> {
-        transact!(self, |transaction| quota::give_back(transaction, tenant_id, holder, returned))
+    async fn give_back(&self, returned: &[Returned]) -> Result<()> {
+        transact!(self, |transaction| lease::give_back(transaction, returned))
+    }
+
+    async fn renew(&self, holders: &[(TenantId, HolderId)], expires_at: DateTime<Utc>) -> Result<Vec<u64>> {
+        transact!(self, |transaction| lease::renew(transaction, holders, expires_at))
     }
 
     async fn standing(
@@ -68,7 +67,7 @@ impl Store for PostgresStore {
         keys: &[LimitKey],
         now: DateTime<Utc>,
     ) -> Result<Vec<Standing>> {
-        transact!(self, |transaction| quota::read_standings(transaction, tenant_id, holder, keys, now, false))
+        transact!(self, |transaction| lease::read_standings(transaction, tenant_id, holder, keys, now, false))
     }
 
     async fn tenant_quotas(&self, tenant_id: &TenantId) -> Result<TenantQuotas> {
@@ -85,6 +84,10 @@ impl Store for PostgresStore {
 
     async fn set_plan(&self, tenant_id: &TenantId, plan: Option<&Label>, now: DateTime<Utc>) -> Result<()> {
         transact!(self, |transaction| quota::set_plan(transaction, tenant_id, plan, now))
+    }
+
+    async fn set_zone(&self, tenant_id: &TenantId, zone: Option<Zone>, now: DateTime<Utc>) -> Result<()> {
+        transact!(self, |transaction| quota::set_zone(transaction, tenant_id, zone, now))
     }
 
     async fn put_override(&self, tenant_id: &TenantId, own: &Override, now: DateTime<Utc>) -> Result<()> {

@@ -4,6 +4,7 @@ mod append;
 mod careful;
 mod contract;
 mod error;
+mod lease;
 mod loan;
 mod migrate;
 mod query;
@@ -279,7 +280,7 @@ async fn settle(
     settlements: &[Settlement],
 ) -> Result<()> {
     let batch_id = uuid::Uuid::new_v4();
-    quota::copy_settlements(transaction, batch, appended, settlements, batch_id)
+    lease::copy_settlements(transaction, batch, appended, settlements, batch_id)
         .await
         .map_err(Failed::into_error)
 }

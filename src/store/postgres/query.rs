@@ -20,7 +20,7 @@ use crate::{Error, ErrorKind, Result, TenantId};
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// Runs of roll-up periods that tile some ranges, as three arrays.
-struct Tiles {
+pub(super) struct Tiles {
     period_types: Vec<&'static str>,
     starts: Vec<DateTime<Utc>>,
     ends: Vec<DateTime<Utc>>,
@@ -28,7 +28,7 @@ struct Tiles {
 
 impl Tiles {
     /// The tiles of adjacent ranges; runs of one period type that meet are joined.
-    fn of(ranges: &[TimeRange]) -> Result<Self> {
+    pub(super) fn of(ranges: &[TimeRange]) -> Result<Self> {
         let mut tiles = Self { period_types: Vec::new(), starts: Vec::new(), ends: Vec::new() };
         for range in ranges {
             for tile in cover(*range)? {
@@ -36,6 +36,17 @@ impl Tiles {
             }
         }
         Ok(tiles)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Adds other tiles behind these.
+    pub(super) fn append(&mut self, mut others: Self) {
+        self.period_types.append(&mut others.period_types);
+        self.starts.append(&mut others.starts);
+        self.ends.append(&mut others.ends);
     }
 
     fn push(&mut self, period_type: &'static str, range: TimeRange) {
@@ -49,7 +60,7 @@ impl Tiles {
         }
     }
 
-    fn parameters(&self) -> [Parameter<'_>; 3] {
+    pub(super) fn parameters(&self) -> [Parameter<'_>; 3] {
         [
             (&self.period_types, Type::TEXT_ARRAY),
             (&self.starts, Type::TIMESTAMPTZ_ARRAY),

@@ -396,7 +396,7 @@ pub(super) fn natural(row: &Row, index: usize, count: i64) -> Result<u64> {
     u64::try_from(count).map_err(|_| misread(format!("{name} is negative: {count}")))
 }
 
-fn count(field: &'static str, count: u64) -> Result<i64> {
+pub(super) fn count(field: &'static str, count: u64) -> Result<i64> {
     i64::try_from(count).map_err(|_| Error::invalid(field, format!("must fit into 63 bits, is {count}")))
 }
 

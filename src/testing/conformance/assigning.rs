@@ -36,6 +36,22 @@ pub async fn a_plan_comes_back(store: &Arc<dyn Store>) {
     assert_eq!(quotas(store, &tenant("globex")).await.plan, None);
 }
 
+/// The zone comes back, and goes, and the plan stays.
+pub async fn a_zone_comes_back(store: &Arc<dyn Store>) {
+    let acme = tenant("acme");
+    must("set_plan", store.set_plan(&acme, Some(&label("pro")), noon()).await);
+    let mut revision = quotas(store, &acme).await.revision;
+    for name in [Some("Europe/Berlin"), Some("America/Argentina/ComodRivadavia"), None] {
+        let zone = name.map(|name| must("making a zone", Zone::new(name)));
+        must("set_zone", store.set_zone(&acme, zone, noon()).await);
+        let seen = quotas(store, &acme).await;
+        assert_eq!((seen.zone, seen.plan.clone()), (zone, Some(label("pro"))));
+        assert!(seen.revision > revision, "the revision does not grow: {seen:?}");
+        revision = seen.revision;
+    }
+    assert_eq!(quotas(store, &tenant("globex")).await.zone, None);
+}
+
 /// Overrides come back as they were given, one for each quota and kind of window, the latest; and go.
 pub async fn overrides_come_back(store: &Arc<dyn Store>) {
     let acme = tenant("acme");

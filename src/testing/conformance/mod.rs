@@ -42,6 +42,7 @@ pub mod cancelling;
 pub mod conflicts;
 pub mod exactness;
 pub mod freshness;
+pub mod leasing;
 mod model;
 pub mod paging;
 pub mod periods;
@@ -269,8 +270,15 @@ macro_rules! __for_all_store_cases {
                 slices_are_separate,
                 standings_come_in_order_and_change_nothing,
             ]
+            leasing: [
+                holders_are_renewed_together,
+                a_renewal_tells_revisions,
+                units_of_several_tenants_are_given_back_together,
+                units_leased_in_an_overlapping_window_count,
+            ]
             assigning: [
                 a_plan_comes_back,
+                a_zone_comes_back,
                 overrides_come_back,
                 plans_come_back,
                 changes_are_told,

@@ -11,18 +11,18 @@ use tokio::task::JoinSet;
 use super::sample::{Dice, again, append_new, at, changed, cost, event, must, roll_up_all, tenant, with_key};
 use crate::TenantId;
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Quota, Settlement, SliceRequest, Standing, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Quota, Returned, Settlement, SliceRequest, Standing, Window,
 };
 use crate::store::{Appended, Store};
 use crate::time::Zone;
 use crate::usage::{EventType, Measures, Outcome, TokenUsage, UsageEvent};
 
 /// When everything happens unless a case says otherwise.
-fn noon() -> DateTime<Utc> {
+pub(super) fn noon() -> DateTime<Utc> {
     at("2026-03-01T12:00:30Z")
 }
 
-fn key(quota: Quota, window: Window) -> LimitKey {
+pub(super) fn key(quota: Quota, window: Window) -> LimitKey {
     LimitKey { quota, window, range: window.range_at(noon(), Zone::UTC) }
 }
 
@@ -63,7 +63,7 @@ async fn acquire(store: &Arc<dyn Store>, request: &AcquireRequest) -> Vec<Grante
 }
 
 /// Acquires an amount of one limit, all or nothing wanted beyond it.
-async fn take(
+pub(super) async fn take(
     store: &Arc<dyn Store>,
     own: &TenantId,
     holder: HolderId,
@@ -80,7 +80,7 @@ async fn standing(store: &Arc<dyn Store>, own: &TenantId, holder: HolderId, key:
     standing_at(store, own, holder, key, noon()).await
 }
 
-async fn standing_at(
+pub(super) async fn standing_at(
     store: &Arc<dyn Store>,
     own: &TenantId,
     holder: HolderId,
@@ -91,6 +91,17 @@ async fn standing_at(
     let mut standings = must("standing", store.standing(own, holder, keys, now).await);
     assert_eq!(standings.len(), 1, "one answer for each key");
     standings.remove(0)
+}
+
+pub(super) async fn give_back(
+    store: &Arc<dyn Store>,
+    own: &TenantId,
+    holder: HolderId,
+    key: &LimitKey,
+    total: u64,
+) {
+    let returned = Returned { tenant_id: own.clone(), holder, key: key.clone(), total };
+    must("give_back", store.give_back(&[returned]).await);
 }
 
 /// An event at noon that used so many tokens.
@@ -340,16 +351,16 @@ pub async fn units_given_back_count_once(store: &Arc<dyn Store>) {
     let (one, other) = (HolderId::random(), HolderId::random());
     take(store, &acme, one, &key, 100, 0, 80).await;
     for (told, leased) in [(20, 60), (20, 60), (50, 30), (20, 30), (0, 30), (u64::from(u32::MAX), 0)] {
-        must("give_back", store.give_back(&acme, one, &[(key.clone(), told)]).await);
+        give_back(store, &acme, one, &key, told).await;
         assert_eq!(standing(store, &acme, one, &key).await.leased_here, leased, "told {told}");
     }
     assert_eq!(take(store, &acme, other, &key, 100, 0, 101).await.granted, 0);
     assert_eq!(take(store, &acme, other, &key, 100, 0, 100).await.granted, 100);
     // Of a limit, a window or a tenant that nothing was granted of: nothing happens.
     let month = super::quota::key(Quota::Tokens, Window::Month);
-    must("give_back", store.give_back(&acme, one, &[(month.clone(), 5)]).await);
-    must("give_back", store.give_back(&tenant("globex"), one, &[(key.clone(), 5)]).await);
-    must("give_back of nothing", store.give_back(&acme, one, &[]).await);
+    give_back(store, &acme, one, &month, 5).await;
+    give_back(store, &tenant("globex"), one, &key, 5).await;
+    must("give_back of nothing", store.give_back(&[]).await);
     assert_eq!(standing(store, &acme, one, &month).await.left(10), 10);
     assert_eq!(standing(store, &acme, other, &key).await.leased_here, 100);
 }
@@ -442,7 +453,7 @@ pub async fn slices_are_separate(store: &Arc<dyn Store>) {
     assert_eq!((answer.granted, answer.standing.holders), (100, 1));
     let answer = take(store, &acme, HolderId::random(), &tokens(), 100, 0, 1).await;
     assert_eq!((answer.granted, answer.standing.leased_here, answer.standing.leased_elsewhere), (0, 0, 100));
-    must("give_back", store.give_back(&acme, HolderId::random(), &[(tokens(), 100)]).await);
+    give_back(store, &acme, HolderId::random(), &tokens(), 100).await;
     assert_eq!(take(store, &acme, HolderId::random(), &tokens(), 100, 0, 1).await.granted, 0);
 }
 

@@ -7,17 +7,17 @@ use std::sync::{Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use metertrail::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Settlement, SliceRequest, Standing,
-    TenantQuotas, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Returned, Settlement, SliceRequest,
+    Standing, TenantQuotas, Window,
 };
 use metertrail::store::{Appended, Store};
 use metertrail::testing::conformance::{CASES, Case};
 use metertrail::testing::delegate_store;
-use metertrail::{Label, MemoryStore, Result, TenantId, TimeRange, UsageEvent};
+use metertrail::{Label, MemoryStore, Result, TenantId, TimeRange, UsageEvent, Zone};
 use uuid::Uuid;
 
 /// The groups of which every case must be failed by a flawed store.
-const GROUPS: [&str; 2] = ["quota", "assigning"];
+const GROUPS: [&str; 3] = ["quota", "leasing", "assigning"];
 
 /// Makes the flaws, a test of each, and a list of the cases that it fails.
 macro_rules! flaws {
@@ -60,7 +60,13 @@ flaws! {
     a_store_that_ignores_all_or_none: IgnoresAllOrNone => [all_or_none_grants_all_or_none];
     a_store_that_sells_forfeited_units: SellsForfeited => [expired_slices_are_forfeited_or_reclaimed];
     a_store_that_never_reclaims: NeverReclaims => [expired_slices_are_forfeited_or_reclaimed];
-    a_store_that_never_renews: NeverRenews => [a_request_renews_slices];
+    a_store_that_never_renews: NeverRenews => [a_request_renews_slices, holders_are_renewed_together];
+    a_store_that_renews_to_earlier: RenewsForAMoment => [holders_are_renewed_together];
+    a_store_that_tells_revisions_backwards: TellsRevisionsBackwards => [a_renewal_tells_revisions];
+    a_store_that_takes_the_first_return_only: TakesTheFirstReturn =>
+        [units_of_several_tenants_are_given_back_together];
+    a_store_that_forgets_windows_that_moved: ForgetsMovedWindows => [units_leased_in_an_overlapping_window_count];
+    a_store_that_keeps_no_zone: KeepsNoZone => [a_zone_comes_back];
     a_store_that_takes_one_holder_for_another: SharesHolders => [slices_are_separate];
     a_store_that_takes_one_window_for_another: ConfusesWindows => [slices_are_separate];
     a_store_that_answers_standings_backwards: StandsBackwards => [standings_come_in_order_and_change_nothing];
@@ -114,7 +120,13 @@ impl FlawedStore {
 
     fn key(&self, key: &LimitKey) -> LimitKey {
         let range = if self.flaw == Flaw::ConfusesWindows { TimeRange::ALL } else { key.range };
-        LimitKey { range, ..key.clone() }
+        let quota = match self.flaw {
+            Flaw::ForgetsMovedWindows => {
+                Quota::custom(format!("{} from {}", key.quota, key.range.start().timestamp())).unwrap()
+            }
+            _ => key.quota.clone(),
+        };
+        LimitKey { quota, range, ..key.clone() }
     }
 
     fn holder(&self, holder: HolderId) -> HolderId {
@@ -151,7 +163,8 @@ impl FlawedStore {
             *sum += settlement.amount;
             *sum
         };
-        self.store.give_back(tenant_id, settlement.holder, &[(settlement.key.clone(), sum)]).await
+        let (holder, key) = (settlement.holder, settlement.key.clone());
+        self.store.give_back(&[Returned { tenant_id: tenant_id.clone(), holder, key, total: sum }]).await
     }
 }
 
@@ -209,22 +222,40 @@ impl Store for FlawedStore {
         Ok(granted)
     }
 
-    async fn give_back(
-        &self,
-        tenant_id: &TenantId,
-        holder: HolderId,
-        returned: &[(LimitKey, u64)],
-    ) -> Result<()> {
+    async fn give_back(&self, returned: &[Returned]) -> Result<()> {
         if self.flaw == Flaw::AddsReturns {
-            for (key, amount) in returned {
-                let told = Settlement { event: 0, holder, key: key.clone(), amount: *amount };
+            for Returned { tenant_id, holder, key, total } in returned {
+                let told = Settlement { event: 0, holder: *holder, key: key.clone(), amount: *total };
                 self.free(tenant_id, &told).await?;
             }
             return Ok(());
         }
-        let returned: Vec<(LimitKey, u64)> =
-            returned.iter().map(|(key, amount)| (self.key(key), *amount)).collect();
-        self.store.give_back(tenant_id, self.holder(holder), &returned).await
+        let flawed = |told: &Returned| Returned {
+            key: self.key(&told.key),
+            holder: self.holder(told.holder),
+            ..told.clone()
+        };
+        let taken = if self.flaw == Flaw::TakesTheFirstReturn { 1 } else { returned.len() };
+        let returned: Vec<Returned> = returned.iter().take(taken).map(flawed).collect();
+        self.store.give_back(&returned).await
+    }
+
+    async fn renew(&self, held: &[(TenantId, HolderId)], expires_at: DateTime<Utc>) -> Result<Vec<u64>> {
+        let expires_at = match self.flaw {
+            Flaw::NeverRenews => DateTime::<Utc>::MIN_UTC,
+            Flaw::RenewsForAMoment => expires_at - chrono::TimeDelta::seconds(40),
+            _ => expires_at,
+        };
+        let mut revisions = self.store.renew(held, expires_at).await?;
+        if self.flaw == Flaw::TellsRevisionsBackwards {
+            revisions.reverse();
+        }
+        Ok(revisions)
+    }
+
+    async fn set_zone(&self, tenant_id: &TenantId, zone: Option<Zone>, now: DateTime<Utc>) -> Result<()> {
+        let zone = zone.filter(|_| self.flaw != Flaw::KeepsNoZone);
+        self.store.set_zone(tenant_id, zone, now).await
     }
 
     async fn standing(
@@ -314,6 +345,6 @@ impl Store for FlawedStore {
         Ok(changes)
     }
 
-    delegate_store!(|flawed| flawed.store, except append, acquire, give_back, standing, tenant_quotas, put_plan,
-        plans, set_plan, put_override, remove_override, quota_changes);
+    delegate_store!(|flawed| flawed.store, except append, acquire, give_back, renew, standing, tenant_quotas, put_plan,
+        plans, set_plan, set_zone, put_override, remove_override, quota_changes);
 }
