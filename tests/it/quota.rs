@@ -6,6 +6,7 @@ mod contending;
 mod deciding;
 mod failing;
 mod mended;
+mod moving;
 mod settling;
 mod windows;
 
