@@ -1,10 +1,14 @@
-//! Two tenants, their usage and a dashboard, in memory: `cargo run --example quickstart`.
+//! Two tenants, their limits, their usage and a dashboard, in memory: `cargo run --example quickstart`.
 //!
 //! What people read goes to stderr. Stdout has the dashboard of one tenant as one JSON object, ready for a pipe.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
+use metertrail::quota::{
+    Allowed, Catalogue, Limit, Plan, Quota, QuotaEnforcer, QuotaStatus, WhenUnavailable, Window,
+};
 use metertrail::time::{Clock, SystemClock};
 use metertrail::usage::UsageMetrics;
 use metertrail::{
@@ -18,18 +22,25 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let tracker = UsageTracker::start(MemoryStore::new())?;
+    let store = Arc::new(MemoryStore::new());
+    let quotas = QuotaEnforcer::start(Arc::clone(&store), plans()?)?;
+    let tracker = UsageTracker::builder(store).quotas(&quotas).start()?;
     let (acme, globex) = (TenantId::new("acme-corp")?, TenantId::new("globex")?);
     let began = SystemClock.now();
 
-    // Awaited, the acknowledgement says that the event is kept.
+    // Asked for before the work: several limits, all or nothing. The decision holds the estimate.
+    let estimate = [(Quota::Tokens, 500), (Quota::ApiCalls, 1)];
+    let decision = quotas.enforce_multiple(&acme, &estimate).await?;
+    ensure(decision.is_allowed(), "a tenant within its limits is admitted")?;
+
+    // Awaited, the acknowledgement says that the event is kept. What was held and not used goes back.
     let answer = Actual::new()
         .tokens(TokenUsage::reported(374, 44)?)
         .cost(Cost::usd("0.0021".parse()?)?)
         .latency(Duration::from_millis(850))?
         .status_code(200)?;
     let chat = tracker.track(&acme, EventType::ChatMessage).session_id("s-1")?.model("gpt-4o")?;
-    let recorded = chat.record_success(answer).await?;
+    let recorded = chat.hold(decision.into_hold()).record_success(answer).await?;
     eprintln!("kept       {}", recorded.id);
 
     // Not awaited, it is fire and forget.
@@ -37,6 +48,12 @@ async fn main() -> Result<()> {
     tracker.track(&acme, EventType::ChatMessage).record_failure("the provider timed out", Actual::new());
     tracker.track(&acme, EventType::ChatMessage).record_rate_limit();
     tracker.track(&globex, EventType::Search).record_success(TokenUsage::estimated(50, 0)?);
+
+    // A refusal is a value that explains itself, and it takes nothing.
+    let refused = quotas.enforce(&acme, &Quota::Tokens, 1_500).await?;
+    ensure(!refused.is_allowed(), "a hard limit is not passed")?;
+    eprintln!("{refused}");
+    tracker.track(&acme, EventType::ChatMessage).record_quota_exceeded();
 
     // A client that hangs up drops its operation: recorded as abandoned and charged at the estimate.
     drop(tracker.track(&globex, EventType::ChatMessage).estimate(TokenUsage::estimated(150, 0)?));
@@ -50,7 +67,7 @@ async fn main() -> Result<()> {
 
     let report = tracker.shutdown(Duration::from_secs(5)).await?;
     ensure(
-        report.written == 7 && report.duplicates == 1 && report.unwritten.is_empty(),
+        report.written == 8 && report.duplicates == 1 && report.unwritten.is_empty(),
         "each event is kept once",
     )?;
 
@@ -66,28 +83,68 @@ async fn main() -> Result<()> {
     let days = tracker.usage_history(&acme, range, Period::Day).await?;
     let total = sum(&days);
     ensure(
-        (total.calls, total.successes, total.failures, total.rate_limited) == (4, 2, 1, 1),
+        (total.calls, total.successes, total.failures, total.rate_limited) == (5, 2, 1, 1),
         "calls add up",
     )?;
+    ensure(total.quota_exceeded == 1, "a refusal is told from a failure")?;
     ensure(total.tokens_total() == 374 + 44 + 1_200, "tokens add up")?;
     ensure(total.cost == Decimal::new(21, 4) && total.unpriced == 1, "an unknown price is not zero")?;
 
     let recent = EventQuery::new(acme.clone(), range).page_size(PageSize::new(10)?);
     let events = tracker.events(&recent).await?.items;
-    ensure(events.len() == 4, "every event can be read back")?;
+    ensure(events.len() == 5, "every event can be read back")?;
 
-    println!("{:#}", dashboard(&acme, &days, &events)?);
+    let status = quotas.quota_status(&acme).await?;
+    let tokens = status.tightest().into_iter().find(|limit| limit.quota == Quota::Tokens);
+    let left = tokens.and_then(|limit| limit.remaining);
+    ensure(left == Some(2_000 - 374 - 44 - 1_200), "what is left of a limit is what was not used")?;
+    println!("{:#}", dashboard(&acme, &days, &status, &events)?);
+    quotas.shutdown(Duration::from_secs(5)).await?;
     Ok(())
 }
 
-fn dashboard(tenant: &TenantId, days: &[UsagePeriod], events: &[UsageEvent]) -> Result<Value> {
+/// One plan for everybody. When the store cannot be reached, its limits refuse.
+fn plans() -> Result<Catalogue> {
+    let deny = WhenUnavailable::Deny;
+    let free = Plan::new(
+        "free",
+        [
+            Limit::hard(Quota::Tokens, Window::Day, 2_000, deny)?,
+            Limit::hard(Quota::ApiCalls, Window::Minute, 120, deny)?,
+            Limit::hard(Quota::ApiCalls, Window::Day, 1_000, deny)?,
+        ],
+    )?;
+    Ok(Catalogue::new(free))
+}
+
+fn dashboard(
+    tenant: &TenantId,
+    days: &[UsagePeriod],
+    status: &QuotaStatus,
+    events: &[UsageEvent],
+) -> Result<Value> {
     Ok(json!({
         "tenantId": tenant,
         "period": Period::Day,
         "usage": days.iter().map(day).collect::<Result<Vec<_>>>()?,
-        "quota": null,
+        "quota": quota(status)?,
         "recentEvents": events.iter().map(event).collect::<Vec<_>>(),
     }))
+}
+
+fn quota(status: &QuotaStatus) -> Result<Value> {
+    let mut quotas = serde_json::Map::new();
+    for limit in status.tightest() {
+        let allowed = if let Allowed::AtMost(amount) = limit.allowed { Some(amount) } else { None };
+        let view = json!({
+            "limit": allowed,
+            "used": limit.used,
+            "remaining": limit.remaining,
+            "percentage": f64::try_from(limit.percentage())?,
+        });
+        quotas.insert(limit.quota.to_string(), view);
+    }
+    Ok(json!({"plan": status.plan, "quotas": quotas, "anyExceeded": status.any_exceeded}))
 }
 
 fn day(day: &UsagePeriod) -> Result<Value> {

@@ -1,4 +1,4 @@
-//! Replays a real LLM trace through the tracker, and compares what was read with what the store says afterwards.
+//! Replays a real LLM trace through enforcer and tracker, and compares what was read with what the store says afterwards.
 //!
 //! ```text
 //! cargo run --release --example replay -- trace.csv --store postgres --database-url postgres://app@localhost/app
@@ -8,12 +8,16 @@
 //! is recorded as a successful chat message at its own time. Rows go round the tenants: row `i`, counted from 0, belongs to
 //! tenant `RUN-(i mod N)`.
 //!
+//! Before, a row asks for its tokens. A tenant alone may use all; several may use a fair share of the trace each, so that
+//! rows of those who have more are refused, unless `--limit` says otherwise.
+//!
 //! Each row carries the idempotency key `RUN/LINE`. Without `--run` each replay is a run of its own; with it, a second
 //! replay of the same file finds every event already there, counts it as a duplicate, and changes nothing.
 //!
 //! It exits with another status than zero if a row is malformed or if the store disagrees. The file is read twice, first
 //! to check it: nothing is recorded of one that has a malformed row.
 
+mod admission;
 mod database;
 mod summary;
 mod trace;
@@ -23,21 +27,28 @@ use std::error::Error;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
+use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
-use metertrail::{Ack, EventType, Label, MemoryStore, Outcome, TenantId, UsageEvent, UsageTracker};
+use metertrail::quota::Decision;
+use metertrail::{Ack, EventType, MemoryStore, Operation, Store, TenantId, UsageTracker};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::admission::{Admission, Refusals, TokenLimit, TraceClock};
 use crate::database::Database;
 use crate::summary::{StoreAnswer, Summary};
-use crate::trace::{Request, Trace, hours_of, total_of};
+use crate::trace::{Hours, Request, Trace, hours_of, total_of};
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
+/// How many rows ask at the same time.
+const UNDECIDED_MAX: usize = 64;
 /// How many events may be on their way to the store: the reading waits for the oldest of them.
 const UNACKNOWLEDGED_MAX: usize = 8_192;
 /// The longest wait for one acknowledgement.
@@ -58,6 +69,9 @@ struct Arguments {
     /// Among how many tenants the rows go round
     #[arg(long, value_name = "N", default_value = "1")]
     tenants: NonZeroU32,
+    /// How many tokens each tenant may use in all, or none [default: a fair share of the trace, if there are several]
+    #[arg(long, value_name = "TOKENS")]
+    limit: Option<TokenLimit>,
     /// The model that all events name
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -94,39 +108,56 @@ async fn replay(arguments: Arguments) -> Result<()> {
     let read = total_of(&hours);
     let run = arguments.run.clone().unwrap_or_else(|| format!("replay-{}", Uuid::now_v7().simple()));
     let tenants = tenants(&run, arguments.tenants, read.events)?;
-    let model = arguments.model.as_ref().map(|model| Label::new("model", model)).transpose()?;
+    let limit = arguments.limit.map_or_else(|| TokenLimit::fair(&read, tenants.len()), Ok)?;
     // Declared before the tracker, so that a throw-away server outlives it.
     let database;
-    let tracker = match arguments.store {
-        StoreName::Memory => UsageTracker::start(MemoryStore::new())?,
+    let store: Arc<dyn Store> = match arguments.store {
+        StoreName::Memory => Arc::new(MemoryStore::new()),
         StoreName::Postgres => {
             database = Database::find(arguments.database_url)?;
-            UsageTracker::start(database.store().await?)?
+            Arc::new(database.store().await?)
         }
     };
+    let clock = TraceClock::default();
+    let admission = Admission::start(Arc::clone(&store), limit)?;
+    admission.check_unused(&tenants).await?;
+    let tracker = UsageTracker::builder(store).clock(clock.clone()).quotas(&admission.quotas).start()?;
 
     let bar = if arguments.json { ProgressBar::hidden() } else { progress_bar(read.events)? };
     let began = Instant::now();
-    let replay =
-        Replay { tracker: &tracker, csv: &arguments.csv, run: &run, tenants: &tenants, model, bar: &bar };
-    let duplicates = replay.record_all().await?;
+    let mut replay = Replay {
+        tracker: &tracker,
+        clock,
+        refusals: Refusals::default(),
+        admitted: Hours::new(),
+        csv: &arguments.csv,
+        run: &run,
+        tenants: &tenants,
+        model: arguments.model.as_deref(),
+        bar: &bar,
+    };
+    let duplicates = replay.record_all(&admission).await?;
     let report = tracker.shutdown(ACK_TIMEOUT).await?;
+    admission.quotas.shutdown(ACK_TIMEOUT).await?;
     let took = began.elapsed();
     bar.finish_and_clear();
     if report.written + report.duplicates != read.events || !report.unwritten.is_empty() {
         return Err(format!("read {} events, but the tracker reports {report:?}", read.events).into());
     }
 
+    let Replay { refusals, admitted, .. } = replay;
+    let allowed = total_of(&admitted).events;
     let summary = Summary {
-        run,
         read,
         duplicates,
-        allowed: read.events,
-        refused: 0,
+        allowed,
+        refused: read.events - allowed,
+        refusals: refusals.into_vec(),
+        store: StoreAnswer::ask(&tracker, &tenants, &hours, &admitted).await?,
+        run,
         cost_usd: None,
         seconds: took.as_secs_f64(),
         events_per_second: per_second(read.events, took)?,
-        store: StoreAnswer::ask(&tracker, &tenants, &hours).await?,
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
@@ -145,26 +176,37 @@ fn tenants(run: &str, tenants: NonZeroU32, events: u64) -> Result<Vec<TenantId>>
 /// One way through the file.
 struct Replay<'a> {
     tracker: &'a UsageTracker,
+    clock: TraceClock,
+    refusals: Refusals,
+    /// What was admitted, hour by hour.
+    admitted: Hours,
     csv: &'a Path,
     run: &'a str,
     tenants: &'a [TenantId],
-    model: Option<Label>,
+    model: Option<&'a str>,
     bar: &'a ProgressBar,
 }
 
 impl Replay<'_> {
-    /// Records every row and sees every acknowledgement: how many were duplicates.
-    async fn record_all(&self) -> Result<u64> {
+    /// Asks for every row, records it, and sees every acknowledgement: how many were duplicates.
+    async fn record_all(&mut self, admission: &Admission) -> Result<u64> {
         let mut duplicates = 0;
         let mut waiting = VecDeque::with_capacity(UNACKNOWLEDGED_MAX);
-        for (request, tenant) in Trace::open(self.csv)?.zip(self.tenants.iter().cycle()) {
-            let request = request?;
+        let rows = Trace::open(self.csv)?.zip(self.tenants.iter().cycle());
+        let decisions = stream::iter(rows).map(|(request, tenant)| async move {
+            let request: Request = request?;
+            let decision = admission.ask(&request, tenant).await?;
+            Ok::<_, Box<dyn Error>>((request, tenant, decision))
+        });
+        let mut decided = pin!(decisions.buffered(UNDECIDED_MAX));
+        while let Some(row) = decided.next().await {
+            let (request, tenant, decision) = row?;
             if waiting.len() == UNACKNOWLEDGED_MAX
                 && let Some((line, ack)) = waiting.pop_front()
             {
                 duplicates += self.acknowledged(line, ack).await?;
             }
-            waiting.push_back((request.line, self.tracker.record(self.event(&request, tenant)?)));
+            waiting.push_back((request.line, self.record(&request, tenant, decision)?));
         }
         for (line, ack) in waiting {
             duplicates += self.acknowledged(line, ack).await?;
@@ -172,13 +214,25 @@ impl Replay<'_> {
         Ok(duplicates)
     }
 
-    fn event(&self, request: &Request, tenant: &TenantId) -> Result<UsageEvent> {
-        let &Request { line, at, tokens } = request;
-        let mut event = UsageEvent::new(tenant.clone(), EventType::ChatMessage, Outcome::Success, at)?;
-        event.tokens = tokens;
-        event.model.clone_from(&self.model);
-        event.idempotency_key = Some(Label::new("run", format!("{}/{line}", self.run))?);
-        Ok(event)
+    /// What a service does after it asked: track and record.
+    fn record(&mut self, request: &Request, tenant: &TenantId, decision: Decision) -> Result<Ack> {
+        self.clock.set(request.at);
+        self.refusals.note(request, tenant, &decision)?;
+        let operation = self.operation(request, tenant)?;
+        let Some(hold) = decision.into_hold() else {
+            return Ok(operation.record_quota_exceeded());
+        };
+        trace::add(&mut self.admitted, request);
+        Ok(operation.hold(hold).record_success(request.tokens))
+    }
+
+    fn operation(&self, request: &Request, tenant: &TenantId) -> Result<Operation> {
+        let operation = self.tracker.track(tenant, EventType::ChatMessage);
+        let operation = operation.idempotency_key(format!("{}/{}", self.run, request.line))?;
+        Ok(match self.model {
+            Some(model) => operation.model(model)?,
+            None => operation,
+        })
     }
 
     async fn acknowledged(&self, line: u64, ack: Ack) -> Result<u64> {

@@ -10,6 +10,7 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 
 use crate::Result;
+use crate::admission::Refusal;
 use crate::trace::{Hours, Totals, range_of, total_of};
 
 /// The one JSON object on stdout.
@@ -22,6 +23,8 @@ pub(crate) struct Summary {
     pub(crate) duplicates: u64,
     pub(crate) allowed: u64,
     pub(crate) refused: u64,
+    /// Who was refused, and by which limit.
+    pub(crate) refusals: Vec<Refusal>,
     /// Null, since no price is known.
     pub(crate) cost_usd: Option<Decimal>,
     pub(crate) seconds: f64,
@@ -35,6 +38,8 @@ pub(crate) struct StoreAnswer {
     #[serde(flatten)]
     pub(crate) totals: Totals,
     pub(crate) tenants: usize,
+    /// Events that a quota refused.
+    pub(crate) quota_exceeded: u64,
     /// Events that used tokens at an unknown price.
     pub(crate) unpriced: u64,
     pub(crate) hours: Vec<Hour>,
@@ -67,17 +72,24 @@ pub(crate) struct Top {
 }
 
 impl StoreAnswer {
-    /// Asks the store and fails if it says anything else than the file, in any hour.
-    pub(crate) async fn ask(tracker: &UsageTracker, tenants: &[TenantId], read: &Hours) -> Result<Self> {
+    /// Asks the store about the hours of the file, and fails if in any it says anything else than what was admitted.
+    pub(crate) async fn ask(
+        tracker: &UsageTracker,
+        tenants: &[TenantId],
+        read: &Hours,
+        admitted: &Hours,
+    ) -> Result<Self> {
         let Some(range) = range_of(read) else {
             return Ok(Self::default());
         };
         let mut this = Self::default();
         let stored = this.add_history(tracker, tenants, range).await?;
-        if let Some(hour) = read.keys().chain(stored.keys()).find(|hour| read.get(hour) != stored.get(hour)) {
-            let (ours, theirs) = (read.get(hour), stored.get(hour));
+        if let Some(hour) =
+            admitted.keys().chain(stored.keys()).find(|hour| admitted.get(hour) != stored.get(hour))
+        {
+            let (ours, theirs) = (admitted.get(hour), stored.get(hour));
             let message =
-                format!("the store disagrees about the hour {hour}: read {ours:?}, stored {theirs:?}");
+                format!("the store disagrees about the hour {hour}: admitted {ours:?}, stored {theirs:?}");
             return Err(message.into());
         }
         this.totals = total_of(&stored);
@@ -107,6 +119,10 @@ impl StoreAnswer {
             self.tenants += usize::from(!history.is_empty());
             for hour in history {
                 self.unpriced += hour.metrics.unpriced;
+                self.quota_exceeded += hour.metrics.quota_exceeded;
+                if hour.metrics.successes == 0 {
+                    continue;
+                }
                 *stored.entry(hour.start()).or_default() += totals(&hour.metrics);
             }
         }
@@ -118,6 +134,7 @@ impl StoreAnswer {
         let Everyone { tenants, events, tokens } = self.summary;
         let Totals { events: own_events, input_tokens, output_tokens } = self.totals;
         let (own_tenants, own_tokens) = (u64::try_from(self.tenants)?, input_tokens + output_tokens);
+        let own_events = own_events + self.quota_exceeded;
         let agrees = if tenants == own_tenants {
             (events, tokens) == (own_events, own_tokens)
         } else {
@@ -133,7 +150,7 @@ impl StoreAnswer {
 
 fn totals(metrics: &UsageMetrics) -> Totals {
     Totals {
-        events: metrics.calls,
+        events: metrics.successes,
         input_tokens: metrics.tokens_of(TokenClass::Input),
         output_tokens: metrics.tokens_of(TokenClass::Output),
     }
@@ -150,6 +167,9 @@ impl fmt::Display for Summary {
             read.events, read.input_tokens, read.output_tokens
         )?;
         writeln!(f, "recorded  {} allowed, {} refused, {duplicates} duplicates", self.allowed, self.refused)?;
+        for refusal in &self.refusals {
+            writeln!(f, "refused   {refusal}")?;
+        }
         match self.cost_usd {
             Some(cost) => writeln!(f, "cost      {cost} USD")?,
             None => writeln!(f, "cost      unknown, {} events have no price", store.unpriced)?,

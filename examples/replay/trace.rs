@@ -114,16 +114,20 @@ pub(crate) type Hours = BTreeMap<DateTime<Utc>, Totals>;
 pub(crate) fn hours_of(path: &Path) -> Result<Hours> {
     let mut hours = Hours::new();
     for request in Trace::open(path)? {
-        let Request { at, tokens, .. } = request?;
-        let [input_tokens, output_tokens] =
-            [TokenClass::Input, TokenClass::Output].map(|class| tokens.get(class));
-        let hour = Period::Hour.range_at(at, Zone::UTC).start();
-        *hours.entry(hour).or_default() += Totals { events: 1, input_tokens, output_tokens };
+        add(&mut hours, &request?);
     }
     if let Some(range) = range_of(&hours) {
         Period::Hour.ranges(range, Zone::UTC).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(hours)
+}
+
+/// Counts a request in its hour.
+pub(crate) fn add(hours: &mut Hours, request: &Request) {
+    let [input_tokens, output_tokens] =
+        [TokenClass::Input, TokenClass::Output].map(|class| request.tokens.get(class));
+    let hour = Period::Hour.range_at(request.at, Zone::UTC).start();
+    *hours.entry(hour).or_default() += Totals { events: 1, input_tokens, output_tokens };
 }
 
 /// From the first hour to the end of the last; none for a file without requests.

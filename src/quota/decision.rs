@@ -76,7 +76,12 @@ impl Seen {
         }
     }
 
-    pub(super) fn resets_at(&self) -> Option<DateTime<Utc>> {
+    /// What could still be admitted here of so much.
+    pub(super) fn remaining(&self, allowed: u64) -> u64 {
+        self.standing.left(allowed).saturating_add(self.at_hand).saturating_sub(self.unrecorded)
+    }
+
+    pub(super) fn ends_at(&self) -> Option<DateTime<Utc>> {
         self.range.map(|range| range.end())
     }
 }
@@ -89,9 +94,7 @@ impl LimitView {
 
     fn seen(slot: &Slot, seen: Seen) -> Self {
         let Seen { at_hand, standing, unrecorded, range, .. } = seen;
-        let remaining = slot
-            .allowed()
-            .map(|allowed| standing.left(allowed).saturating_add(at_hand).saturating_sub(unrecorded));
+        let remaining = slot.allowed().map(|allowed| seen.remaining(allowed));
         Self {
             quota: slot.limit().quota().clone(),
             window: slot.limit().window(),
@@ -106,9 +109,9 @@ impl LimitView {
         }
     }
 
-    /// When the window ends and the limit is whole again.
+    /// When the window ends and the limit is whole again; `None` for one that never ends, too.
     pub fn resets_at(&self) -> Option<DateTime<Utc>> {
-        self.range.map(|range| range.end())
+        self.range.filter(|_| self.window != Window::Lifetime).map(|range| range.end())
     }
 
     /// What is used, held or leased elsewhere, in percent of the limit with one decimal place; zero if it is unlimited, a
@@ -137,7 +140,7 @@ impl LimitView {
 pub enum Retry {
     /// From then on; earlier if others give units back.
     At(DateTime<Utc>),
-    /// Never: it is more than the whole limit.
+    /// Never: it is more than the whole limit, or what is left of one whose window never ends.
     Never,
     /// As soon as the store can be reached.
     WhenAvailable,
@@ -171,6 +174,7 @@ pub(super) struct Details {
     /// Positions in `limits`.
     pub(super) blocking: Option<usize>,
     pub(super) passed: SmallVec<[usize; 3]>,
+    pub(super) exceeded: SmallVec<[usize; 3]>,
     pub(super) retry: Option<Retry>,
 }
 
@@ -232,6 +236,15 @@ impl Decision {
         details.view_at(details.blocking?)
     }
 
+    /// All limits that the request was too much for, the one that [`blocking`](Self::blocking) names among them. The others
+    /// are told as far as this process knows them.
+    pub fn exceeded(&self) -> impl Iterator<Item = LimitView> {
+        let details = self.details.as_ref();
+        details
+            .into_iter()
+            .flat_map(|details| details.exceeded.iter().filter_map(|position| details.view_at(*position)))
+    }
+
     /// Soft limits that are passed by this admission.
     pub fn passed(&self) -> impl Iterator<Item = LimitView> {
         let details = self.details.as_ref();
@@ -282,6 +295,7 @@ impl fmt::Display for Decision {
         )?;
         match self.retry() {
             Some(Retry::At(instant)) => write!(f, "; again from {instant}"),
+            Some(Retry::Never) if limit.window == Window::Lifetime => f.write_str("; for good"),
             Some(Retry::Never) => f.write_str("; the request is more than the whole limit"),
             Some(Retry::WhenAvailable) | None => Ok(()),
         }

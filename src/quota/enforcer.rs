@@ -355,3 +355,18 @@ pub struct QuotaStatus {
     /// Whether one of them is used up.
     pub any_exceeded: bool,
 }
+
+impl QuotaStatus {
+    /// Of each quota the limit that is nearest to its end: what a dashboard shows that has one line a quota.
+    pub fn tightest(&self) -> Vec<&LimitView> {
+        let mut tightest: Vec<&LimitView> = Vec::new();
+        for limit in &self.limits {
+            match tightest.iter_mut().find(|other| other.quota == limit.quota) {
+                Some(other) if limit.percentage() > other.percentage() => *other = limit,
+                Some(_) => {}
+                None => tightest.push(limit),
+            }
+        }
+        tightest
+    }
+}

@@ -29,13 +29,22 @@ fn quickstart_prints_the_dashboard_of_a_tenant() {
     assert_eq!(keys(&dashboard), ["period", "quota", "recentEvents", "tenantId", "usage"]);
     assert_eq!(dashboard["tenantId"], "acme-corp");
     assert_eq!(dashboard["period"], "daily");
-    assert_eq!(dashboard["quota"], Value::Null);
+    let quota = &dashboard["quota"];
+    assert_eq!((&quota["plan"], &quota["anyExceeded"]), (&json!("free"), &json!(false)));
+    assert_eq!(keys(&quota["quotas"]), ["api_calls", "tokens"]);
+    let tokens = json!({"limit": 2_000, "used": 1_618, "remaining": 382, "percentage": 80.9});
+    // It may have run at midnight.
+    if dashboard["usage"].as_array().unwrap().len() == 1 {
+        assert_eq!(quota["quotas"]["tokens"], tokens);
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("refused: ") && said.contains("2000 tokens by day"), "{said}");
 
     // Two days if it ran at midnight.
     let days = dashboard["usage"].as_array().unwrap();
     assert!(matches!(days.len(), 1 | 2), "{days:?}");
     let sum = |field: &str| days.iter().map(|day| day[field].as_u64().unwrap()).sum::<u64>();
-    assert_eq!(sum("api_calls_total"), 4);
+    assert_eq!(sum("api_calls_total"), 5);
     assert_eq!(sum("chat_messages_sent"), 1, "a refused and a failed one were not sent");
     assert_eq!(sum("embeddings_generated"), 1);
     assert_eq!(sum("total_tokens_used"), 1_618);
@@ -62,7 +71,7 @@ fn quickstart_prints_the_dashboard_of_a_tenant() {
     let events = dashboard["recentEvents"].as_array().unwrap();
     let mut results = events.iter().map(|event| event["result"].as_str().unwrap()).collect::<Vec<_>>();
     results.sort_unstable();
-    assert_eq!(results, ["failure", "rate_limited", "success", "success"]);
+    assert_eq!(results, ["failure", "quota_exceeded", "rate_limited", "success", "success"]);
     for event in events {
         assert_eq!(keys(event), ["action", "event_type", "result", "timestamp"]);
     }
@@ -117,7 +126,7 @@ fn replay_starts_a_postgres_if_none_is_named() {
 #[test]
 fn replay_goes_round_the_tenants() {
     let trace = trace(&format!("{HEADER}\n{ROWS}"));
-    let summary = summary(&trace.replay(&["--run", "r", "--tenants", "3"]));
+    let summary = summary(&trace.replay(&["--run", "r", "--tenants", "3", "--limit", "none"]));
     assert_small(&summary);
     assert_eq!(summary["store"]["tenants"], 3);
     let top = json!([
@@ -128,10 +137,43 @@ fn replay_goes_round_the_tenants() {
     assert_eq!(summary["store"]["top_consumers"], top);
 }
 
+#[tokio::test]
+async fn replay_refuses_who_has_used_its_share_and_says_why() {
+    let database = database().await;
+    let trace = trace(&format!("{HEADER}\n{ROWS}"));
+    let postgres = ["--store", "postgres", "--database-url", database.url()];
+    for store in [&[][..], &postgres[..]] {
+        // Each of the three may use a third of 2,132 tokens: 711. The first has 418, the second 505 + 200, the third 1,009.
+        let arguments = [&["--run", "r", "--tenants", "3"], store].concat();
+        let shared = summary(&trace.replay(&arguments));
+        assert_eq!(
+            (&shared["events"], &shared["allowed"], &shared["refused"]),
+            (&json!(5), &json!(4), &json!(1))
+        );
+        let stored = &shared["store"];
+        assert_eq!((&stored["events"], &stored["quota_exceeded"]), (&json!(4), &json!(1)));
+        let tokens = stored["input_tokens"].as_u64().unwrap() + stored["output_tokens"].as_u64().unwrap();
+        assert_eq!(tokens, 2_132 - 1_009);
+        let refusal = &shared["refusals"][0];
+        assert_eq!(shared["refusals"].as_array().unwrap().len(), 1);
+        assert_eq!((&refusal["tenant_id"], &refusal["count"]), (&json!("r-2"), &json!(1)));
+        assert_eq!((&refusal["quota"], &refusal["window"]), (&json!("tokens"), &json!("lifetime")));
+        assert_eq!((&refusal["limit"], &refusal["first_line"]), (&json!(711), &json!(4)));
+        assert!(refusal["reason"].as_str().unwrap().contains("more than the whole limit"), "{refusal}");
+        // A limit of its own.
+        let arguments = [&["--run", "s", "--limit", "700"], store].concat();
+        let alone = summary(&trace.replay(&arguments));
+        assert_eq!((&alone["allowed"], &alone["refused"]), (&json!(3), &json!(2)));
+    }
+    // What is used is used: under its limits a run cannot be told twice.
+    let again = [&["--run", "r", "--tenants", "3"], &postgres[..]].concat();
+    assert_fails(&trace.replay(&again), &["r-0 has used 418 tokens", "--limit none"]);
+}
+
 #[test]
 fn replay_has_no_tenant_without_rows() {
     let trace = trace(&format!("{HEADER}\n{ROWS}"));
-    let summary = summary(&trace.replay(&["--tenants", "4000000000"]));
+    let summary = summary(&trace.replay(&["--tenants", "4000000000", "--limit", "none"]));
     assert_small(&summary);
     assert_eq!(summary["store"]["tenants"], 5);
 }
@@ -140,8 +182,18 @@ fn replay_has_no_tenant_without_rows() {
 async fn replay_of_one_run_twice_counts_once() {
     let database = database().await;
     let trace = trace(&format!("{HEADER}\n{ROWS}"));
-    let arguments =
-        ["--store", "postgres", "--database-url", database.url(), "--run", "monday", "--tenants", "2"];
+    let arguments = [
+        "--store",
+        "postgres",
+        "--database-url",
+        database.url(),
+        "--run",
+        "monday",
+        "--tenants",
+        "2",
+        "--limit",
+        "none",
+    ];
     for duplicates in [0, 5] {
         let summary = summary(&trace.replay(&arguments));
         assert_small(&summary);

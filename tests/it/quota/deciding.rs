@@ -10,6 +10,7 @@ use rust_decimal::Decimal;
 use super::*;
 
 on_both_stores! {
+    a_refusal_names_all_that_is_exceeded,
     bad_input_is_refused_and_takes_nothing,
     more_than_the_whole_limit_is_never,
     a_refusal_of_one_of_three_takes_nothing_of_any,
@@ -281,4 +282,25 @@ async fn after_the_shutdown_nothing_is_admitted(bed: Bed) {
     assert!(handle.try_enforce(&[(Quota::Tokens, 1)]).is_none());
     assert!(handle.enforce(&[(Quota::Tokens, 1)]).await.is_err());
     assert!(admits(&bed.quotas(tokens(100)), 100).await);
+}
+
+async fn a_refusal_names_all_that_is_exceeded(bed: Bed) {
+    let limits = [hard(Quota::Tokens, 100), hard(Quota::ApiCalls, 10), hard(Quota::ChatMessages, 1)];
+    let quotas = bed.quotas(catalogue(limits));
+    let ask = async |tokens, calls, chats| {
+        let amounts = [(Quota::Tokens, tokens), (Quota::ApiCalls, calls), (Quota::ChatMessages, chats)];
+        quotas.enforce_multiple(&acme(), &amounts).await.unwrap()
+    };
+    let held = ask(90, 1, 1).await;
+    assert!(held.is_allowed() && held.exceeded().next().is_none());
+    for (asked, exceeded) in [
+        ((11, 1, 1), vec![Quota::Tokens, Quota::ChatMessages]),
+        ((10, 10, 1), vec![Quota::ApiCalls, Quota::ChatMessages]),
+        ((10, 9, 1), vec![Quota::ChatMessages]),
+    ] {
+        let refused = ask(asked.0, asked.1, asked.2).await;
+        let named: Vec<Quota> = refused.exceeded().map(|limit| limit.quota).collect();
+        assert!(!refused.is_allowed() && named.contains(&refused.blocking().unwrap().quota), "{refused}");
+        assert_eq!(named, exceeded, "{asked:?}");
+    }
 }
