@@ -52,6 +52,8 @@
 //! - **Never over-admitted.** A hard limit is not passed by what [`quota::QuotaEnforcer`] admits, whatever number of tasks and
 //!   processes share it, whatever crashes. What a crash strands is bounded: the slice of the limit that the process held.
 //! - **Never stale.** A query includes every acknowledged event. Roll-ups make answers cheaper, not fresher.
+//! - **Never drifting unseen.** [`UsageTracker::reconcile`] holds the roll-ups against the events and leased units against
+//!   their rules, names each number that differs, and mends it if told to, while others go on writing.
 //! - **Never a guess sold as a fact.** Estimated tokens are marked, an unknown cost is `None` and counted, percentiles are
 //!   off by less than 1 % ([`LatencySketch`]), also after hours were merged into months.
 //! - **Never slow.** Recording takes no I/O and does not wait; whoever wants to wait awaits the [`Ack`].

@@ -13,13 +13,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use metertrail::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Returned, Settlement, Standing,
-    TenantQuotas, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Reconcile, Reconciliation, Returned,
+    Settlement, Standing, TenantQuotas, Window,
 };
-use metertrail::store::{Appended, check_batch, check_periods, check_range};
+use metertrail::store::{Appended, check_batch, check_periods, check_range, check_reconcile};
 use metertrail::testing::conformance::CASES;
 use metertrail::usage::{Consumer, SUMMARY_EXCEEDED_MAX, TopConsumersQuery, UsageMetrics, UsageSummary};
-use metertrail::{Cursor, EventQuery, Label, Page, Result, Store, TenantId, TimeRange, UsageEvent, Zone};
+use metertrail::{
+    Cursor, EventQuery, Label, Page, PageSize, Result, Store, TenantId, TimeRange, UsageEvent, Zone,
+};
 use rust_decimal::Decimal;
 
 use crate::quotas::Quotas;
@@ -230,6 +232,30 @@ impl Store for VecStore {
 
     async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
         Ok(self.quotas().changes(since))
+    }
+
+    // Metrics are the events themselves, added up when they are asked for: only the counters of slices can be wrong.
+    async fn reconcile(
+        &self,
+        tenant_id: &TenantId,
+        range: TimeRange,
+        mode: Reconcile,
+    ) -> Result<Reconciliation> {
+        check_reconcile(range)?;
+        let mut report = Reconciliation::new(tenant_id.clone(), range, mode);
+        self.quotas().reconcile(&mut report);
+        Ok(report)
+    }
+
+    async fn tenants(
+        &self,
+        range: TimeRange,
+        after: Option<&TenantId>,
+        page_size: PageSize,
+    ) -> Result<Vec<TenantId>> {
+        check_range(range)?;
+        let tenants = self.by_tenant(range).into_keys();
+        Ok(tenants.filter(|own| Some(own) > after).take(page_size.get().into()).collect())
     }
 }
 

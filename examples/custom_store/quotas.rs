@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use metertrail::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Plan, Returned, Settlement, Standing, TenantQuotas,
+    AcquireRequest, Granted, HolderId, LimitKey, Plan, Reconcile, Reconciliation, Returned, Settlement,
+    SliceName, Standing, TenantQuotas,
 };
 use metertrail::{Label, TenantId};
 
@@ -105,6 +106,23 @@ impl Quotas {
     pub(crate) fn settle(&mut self, tenant_id: &TenantId, settlement: &Settlement) {
         if let Some(slice) = self.slice(tenant_id, settlement.holder, &settlement.key) {
             slice.settled += settlement.amount;
+        }
+    }
+
+    /// Notes slices of which more is given back and settled than was granted, and mends them if told to.
+    pub(crate) fn reconcile(&mut self, report: &mut Reconciliation) {
+        let own = self.slices.iter_mut().filter(|slice| slice.tenant_id == report.tenant_id);
+        for slice in own.collect::<Vec<_>>() {
+            let name = SliceName {
+                quota: slice.key.quota.clone(),
+                window: slice.key.window.to_string(),
+                window_start: slice.key.range.start(),
+                holder: slice.holder,
+            };
+            let is_over = report.compare_slice(name, slice.granted, slice.returned, slice.settled);
+            if is_over && report.mode == Reconcile::Repair {
+                slice.settled = slice.granted - slice.returned;
+            }
         }
     }
 

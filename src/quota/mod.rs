@@ -12,6 +12,7 @@ mod keeper;
 mod kind;
 mod limit;
 mod plan;
+mod reconcile;
 mod resolve;
 mod rounds;
 mod slice;
@@ -27,6 +28,9 @@ pub(crate) use self::keeper::Keeper;
 pub use self::kind::{COST_UNITS_PER_USD, Quota};
 pub use self::limit::{Allowed, Enforcement, LIMIT_AMOUNT_MAX, Limit, WhenUnavailable};
 pub use self::plan::{Catalogue, LIMITS_PER_PLAN_MAX, Override, Plan, TenantQuotas};
+pub use self::reconcile::{
+    DRIFTS_LISTED_MAX, Drift, RECONCILE_DAYS_MAX, Reconcile, Reconciliation, SliceName,
+};
 pub use self::slice::{
     AcquireRequest, Granted, HolderId, LimitKey, Returned, Settlement, SliceRequest, Standing,
 };

@@ -72,6 +72,8 @@ macro_rules! delegate_store {
         $crate::delegate_store!(@unless put_override $written $how $named);
         $crate::delegate_store!(@unless remove_override $written $how $named);
         $crate::delegate_store!(@unless quota_changes $written $how $named);
+        $crate::delegate_store!(@unless reconcile $written $how $named);
+        $crate::delegate_store!(@unless tenants $written $how $named);
     };
     (@unless append $written:tt $how:tt [append $($rest:ident)*]) => {};
     (@unless roll_up $written:tt $how:tt [roll_up $($rest:ident)*]) => {};
@@ -91,6 +93,8 @@ macro_rules! delegate_store {
     (@unless put_override $written:tt $how:tt [put_override $($rest:ident)*]) => {};
     (@unless remove_override $written:tt $how:tt [remove_override $($rest:ident)*]) => {};
     (@unless quota_changes $written:tt $how:tt [quota_changes $($rest:ident)*]) => {};
+    (@unless reconcile $written:tt $how:tt [reconcile $($rest:ident)*]) => {};
+    (@unless tenants $written:tt $how:tt [tenants $($rest:ident)*]) => {};
     (@unless $name:ident $written:tt $how:tt [$other:ident $($rest:ident)*]) => {
         $crate::delegate_store!(@unless $name $written $how [$($rest)*]);
     };
@@ -236,6 +240,20 @@ macro_rules! __store_method {
         $($to)*! {
             $($with)* QuotaChanges quota_changes []
             (since: $crate::store::delegate::Instant) -> Vec<($crate::TenantId, u64)>
+        }
+    };
+    (reconcile [$($to:tt)*] $($with:tt)*) => {
+        $($to)*! {
+            $($with)* Reconcile reconcile ['a]
+            (tenant_id: &'a $crate::TenantId, range: $crate::TimeRange, mode: $crate::quota::Reconcile)
+            -> $crate::quota::Reconciliation
+        }
+    };
+    (tenants [$($to:tt)*] $($with:tt)*) => {
+        $($to)*! {
+            $($with)* Tenants tenants ['a]
+            (range: $crate::TimeRange, after: Option<&'a $crate::TenantId>, page_size: $crate::PageSize)
+            -> Vec<$crate::TenantId>
         }
     };
 }

@@ -8,17 +8,18 @@ pub mod delegate;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod reconcile;
 mod shared;
 
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::page::Page;
+use crate::page::{Page, PageSize};
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Returned, Settlement, Standing,
-    TenantQuotas, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, RECONCILE_DAYS_MAX, Reconcile,
+    Reconciliation, Returned, Settlement, Standing, TenantQuotas, Window,
 };
 use crate::text::Label;
 use crate::time::{TimeRange, Zone};
@@ -28,6 +29,7 @@ use crate::{Error, Result, TenantId};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{Migrated, PostgresStore};
+pub use self::reconcile::{ReconciledPage, reconcile_page};
 
 /// The most events that one call of [`Store::append`] takes.
 pub const APPEND_EVENTS_MAX: usize = 10_000;
@@ -204,6 +206,39 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// # Errors
     /// Whatever the store meets.
     async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>>;
+
+    /// Compares what is kept of one tenant with what it follows from, and mends it if told to. Every period of UTC (quarter
+    /// hour, hour, day, month) that lies in the range as a whole is held against its events; a month needs a range of a
+    /// month. All slices of the tenant are held against the rules that slices follow, whatever their windows.
+    ///
+    /// Of a store that nobody's hand was in nothing is found, whoever appends, rolls up, acquires and settles meanwhile. A
+    /// repair changes nothing but what it reports; afterwards all answers about these periods are those of the events, and
+    /// a second repair finds nothing. Events that are appended meanwhile count once. Periods whose events are gone are
+    /// reported as unverifiable and left as they are.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `start` or `end` if the range does not begin and end on a quarter
+    /// hour, on `range` if it is longer than [`RECONCILE_DAYS_MAX`]; whatever the store
+    /// meets.
+    async fn reconcile(
+        &self,
+        tenant_id: &TenantId,
+        range: TimeRange,
+        mode: Reconcile,
+    ) -> Result<Reconciliation>;
+
+    /// Tenants of which the store has usage in a range, in the byte order of their ids: those after the one given, as many
+    /// as fit on a page. What comes in between two pages may be missed.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `start` or `end` of a range that does not begin and end on a
+    /// quarter hour; whatever the store meets.
+    async fn tenants(
+        &self,
+        range: TimeRange,
+        after: Option<&TenantId>,
+        page_size: PageSize,
+    ) -> Result<Vec<TenantId>>;
 }
 
 /// Refuses a batch that is too large; for stores.
@@ -231,6 +266,18 @@ pub fn check_periods(periods: &[TimeRange]) -> Result<()> {
         return Err(Error::invalid("periods", "must ascend and not overlap"));
     }
     periods.iter().try_for_each(|period| check_range(*period))
+}
+
+/// Refuses a range that cannot be reconciled in one call; for stores.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `start`, `end` or `range`.
+pub fn check_reconcile(range: TimeRange) -> Result<()> {
+    check_range(range)?;
+    if range.end() - range.start() > TimeDelta::days(RECONCILE_DAYS_MAX.into()) {
+        return Err(Error::invalid("range", format!("must not be longer than {RECONCILE_DAYS_MAX} days")));
+    }
+    Ok(())
 }
 
 /// Refuses a range that does not begin and end on a quarter hour; for stores.

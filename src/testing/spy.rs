@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::quota::{AcquireRequest, HolderId, LimitKey, Override, Plan, Quota, Returned, Window};
+use crate::quota::{AcquireRequest, HolderId, LimitKey, Override, Plan, Quota, Reconcile, Returned, Window};
 use crate::store::Store;
 use crate::store::delegate::Answer;
 use crate::text::Label;
@@ -55,6 +55,10 @@ pub enum Method {
     RemoveOverride,
     /// [`Store::quota_changes`].
     QuotaChanges,
+    /// [`Store::reconcile`].
+    Reconcile,
+    /// [`Store::tenants`].
+    Tenants,
 }
 
 /// A call of a method of [`Store`], with its arguments.
@@ -97,6 +101,10 @@ pub enum Call {
     RemoveOverride(TenantId, Quota, Window),
     /// [`Store::quota_changes`].
     QuotaChanges(DateTime<Utc>),
+    /// [`Store::reconcile`].
+    Reconcile(TenantId, TimeRange, Reconcile),
+    /// [`Store::tenants`] after one.
+    Tenants(TimeRange, Option<TenantId>),
 }
 
 impl Call {
@@ -121,6 +129,8 @@ impl Call {
             Self::PutOverride(..) => Method::PutOverride,
             Self::RemoveOverride(..) => Method::RemoveOverride,
             Self::QuotaChanges(..) => Method::QuotaChanges,
+            Self::Reconcile(..) => Method::Reconcile,
+            Self::Tenants(..) => Method::Tenants,
         }
     }
 }
@@ -314,5 +324,7 @@ impl Store for SpyStore {
         remove_override(tenant_id, quota, window, now) =>
             Call::RemoveOverride(tenant_id.clone(), quota.clone(), window);
         quota_changes(since) => Call::QuotaChanges(since);
+        reconcile(tenant_id, range, mode) => Call::Reconcile(tenant_id.clone(), range, mode);
+        tenants(range, after, page_size) => Call::Tenants(range, after.cloned());
     }
 }

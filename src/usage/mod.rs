@@ -6,6 +6,7 @@
 mod ack;
 mod amount;
 mod buffer;
+mod drift;
 mod event;
 mod flush;
 pub(crate) mod flusher;
@@ -24,6 +25,7 @@ pub use self::amount::{
     COST_SCALE_MAX, COST_USD_MAX, Cost, LATENCY_MAX, Latency, MEASURE_MAX, MEASURE_SCALE_MAX,
     MEASURES_PER_EVENT_MAX, Measures, StatusCode,
 };
+pub use self::drift::{UsageDrift, UsageField};
 pub use self::event::{
     CustomEventType, ERROR_MESSAGE_BYTES_MAX, EVENT_TYPE_BYTES_MAX, ErrorMessage, EventType, Outcome,
     UsageEvent,

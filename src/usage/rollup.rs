@@ -107,6 +107,40 @@ impl UsageMetrics {
         self.latency.merge(&other.latency);
     }
 
+    /// What is left when other events, which are among these, are taken away; where more would be taken than there is,
+    /// nothing.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        let mut tokens = TokenCounts::default();
+        for class in TokenClass::ALL {
+            tokens.set(class, self.tokens_of(class).saturating_sub(other.tokens_of(class)));
+        }
+        let of_type = |(event_type, count): (&EventType, &u64)| {
+            let left = count.saturating_sub(other.count_of(event_type));
+            (left > 0).then(|| (event_type.clone(), left))
+        };
+        let of_measure = |(name, amount): (&Label, &Decimal)| {
+            let left = *amount - other.measures.get(name).copied().unwrap_or_default();
+            (left > Decimal::ZERO || !other.measures.contains_key(name)).then(|| (name.clone(), left))
+        };
+        Self {
+            calls: self.calls.saturating_sub(other.calls),
+            successes: self.successes.saturating_sub(other.successes),
+            failures: self.failures.saturating_sub(other.failures),
+            rate_limited: self.rate_limited.saturating_sub(other.rate_limited),
+            quota_exceeded: self.quota_exceeded.saturating_sub(other.quota_exceeded),
+            abandoned: self.abandoned.saturating_sub(other.abandoned),
+            by_type: self.by_type.iter().filter_map(of_type).collect(),
+            tokens,
+            tokens_estimated: self.tokens_estimated.saturating_sub(other.tokens_estimated),
+            cost: (self.cost - other.cost).max(Decimal::ZERO),
+            unpriced: self.unpriced.saturating_sub(other.unpriced),
+            measures: self.measures.iter().filter_map(of_measure).collect(),
+            latency: self.latency.without(&other.latency),
+            latency_us_total: self.latency_us_total.saturating_sub(other.latency_us_total),
+        }
+    }
+
     /// Whether nothing happened.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -92,6 +92,16 @@ impl LatencySketch {
         }
     }
 
+    /// What this sketch counts and the other does not.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        let in_other = |bin: u16| other.bins.binary_search_by_key(&bin, |&(own, _)| own);
+        let left = |&(bin, count): &(u16, u64)| {
+            let taken = in_other(bin).ok().and_then(|at| other.bins.get(at)).map_or(0, |&(_, count)| count);
+            Some((bin, count.checked_sub(taken).filter(|left| *left > 0)?))
+        };
+        Self { bins: self.bins.iter().filter_map(left).collect() }
+    }
+
     /// How many latencies are counted.
     pub fn count(&self) -> u64 {
         self.bins.iter().fold(0, |sum, &(_, count)| sum.saturating_add(count))

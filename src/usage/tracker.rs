@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::page::Page;
-use crate::quota::{Hold, QuotaEnforcer, Settling};
+use crate::quota::{Hold, QuotaEnforcer, Reconcile, Reconciliation, Settling};
 use crate::store::{APPEND_EVENTS_MAX, Store};
 use crate::time::timer::{Instant, after};
 use crate::time::{Clock, Period, SystemClock, TimeRange, Zone};
@@ -171,6 +171,20 @@ impl UsageTracker {
     /// [`InvalidInput`](ErrorKind::InvalidInput) on `start` or `end`; the store's.
     pub async fn summary_in(&self, range: TimeRange) -> Result<UsageSummary> {
         self.handle.store.summary(range).await
+    }
+
+    /// Holds what is kept of a tenant against its events, and mends it if told to: see [`Store::reconcile`]. For many
+    /// tenants there is [`reconcile_page`](crate::store::reconcile_page).
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) on `start`, `end` or `range`; the store's.
+    pub async fn reconcile(
+        &self,
+        tenant_id: &TenantId,
+        range: TimeRange,
+        mode: Reconcile,
+    ) -> Result<Reconciliation> {
+        self.handle.store.reconcile(tenant_id, range, mode).await
     }
 
     /// A page of one tenant's events, newest first.

@@ -21,6 +21,7 @@ mod model;
 mod postgres;
 mod proxy;
 mod quota;
+mod reconcile;
 mod sketch;
 mod tidy;
 mod time;

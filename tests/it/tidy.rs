@@ -60,9 +60,9 @@ const MODULES: &[Module] = &[
 ];
 /// The files of `src/usage` that are plain data; every other one there is the engine.
 const USAGE_DATA_FILES: &[&str] =
-    &["amount", "event", "flush", "id", "metadata", "query", "rollup", "sketch", "tokens"];
+    &["amount", "drift", "event", "flush", "id", "metadata", "query", "rollup", "sketch", "tokens"];
 /// Likewise of `src/quota`.
-const QUOTA_DATA_FILES: &[&str] = &["kind", "limit", "plan", "slice", "window"];
+const QUOTA_DATA_FILES: &[&str] = &["kind", "limit", "plan", "reconcile", "slice", "window"];
 const QUOTA_DATA: &str = "quota (plain data)";
 const QUOTA_ENGINE: &str = "quota (engine)";
 const USAGE_DATA: &str = "usage (plain data)";

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Returned, Settlement, Standing,
-    TenantQuotas, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Quota, Reconcile, Reconciliation, Returned,
+    Settlement, SliceName, Standing, TenantQuotas, Window,
 };
 use crate::text::Label;
 use crate::time::Zone;
@@ -113,6 +113,24 @@ impl Ledger {
         let holders = self.slices.get_mut(&settlement.key);
         if let Some(slice) = holders.and_then(|holders| holders.get_mut(&settlement.holder)) {
             slice.settled = slice.settled.saturating_add(settlement.amount);
+        }
+    }
+
+    /// Notes slices of which more is given back and settled than was granted; a repair settles what was left of them.
+    pub(super) fn reconcile(&mut self, report: &mut Reconciliation) {
+        for (key, holders) in &mut self.slices {
+            for (holder, slice) in holders {
+                let name = SliceName {
+                    quota: key.quota.clone(),
+                    window: key.window.as_str().to_owned(),
+                    window_start: key.range.start(),
+                    holder: *holder,
+                };
+                let is_over = report.compare_slice(name, slice.granted, slice.returned, slice.settled);
+                if is_over && report.mode == Reconcile::Repair {
+                    slice.settled = slice.granted.saturating_sub(slice.returned);
+                }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Usage and quotas kept in this process, for tests, examples and single-process tools.
 
 mod ledger;
+mod reconcile;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -12,12 +13,12 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 
 use self::ledger::Ledger;
-use crate::page::{Cursor, Page};
+use crate::page::{Cursor, Page, PageSize};
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Returned, Settlement, Standing,
-    TenantQuotas, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Reconcile, Reconciliation, Returned,
+    Settlement, Standing, TenantQuotas, Window,
 };
-use crate::store::{Appended, Store, check_batch, check_periods, check_range};
+use crate::store::{Appended, Store, check_batch, check_periods, check_range, check_reconcile};
 use crate::text::Label;
 use crate::time::{TimeRange, Zone, bucket_start};
 use crate::usage::{
@@ -246,6 +247,32 @@ impl Store for MemoryStore {
             Some((tenant_id.clone(), tenant.ledger.changed_since(since)?))
         };
         Ok(self.read().iter().filter_map(changed).collect())
+    }
+
+    async fn reconcile(
+        &self,
+        tenant_id: &TenantId,
+        range: TimeRange,
+        mode: Reconcile,
+    ) -> Result<Reconciliation> {
+        check_reconcile(range)?;
+        let nothing = || Reconciliation::new(tenant_id.clone(), range, mode);
+        let mut tenants = self.write();
+        let tenant = tenants.get_mut(tenant_id);
+        Ok(tenant.map_or_else(nothing, |tenant| tenant.reconcile(tenant_id, range, mode)))
+    }
+
+    async fn tenants(
+        &self,
+        range: TimeRange,
+        after: Option<&TenantId>,
+        page_size: PageSize,
+    ) -> Result<Vec<TenantId>> {
+        check_range(range)?;
+        let tenants = self.read();
+        let later = tenants.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        let active = later.filter(|(_, tenant)| tenant.has_usage(range)).map(|(tenant_id, _)| tenant_id);
+        Ok(active.take(page_size.get().into()).cloned().collect())
     }
 }
 

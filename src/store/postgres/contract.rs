@@ -3,17 +3,17 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{PostgresStore, lease, query, quota, transact};
-use crate::page::Page;
+use super::{PostgresStore, lease, query, quota, reconcile, transact};
+use crate::page::{Page, PageSize};
 use crate::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Returned, Settlement, Standing,
-    TenantQuotas, Window,
+    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Reconcile, Reconciliation, Returned,
+    Settlement, Standing, TenantQuotas, Window,
 };
-use crate::store::{Appended, Store, check_batch, check_periods, check_range};
+use crate::store::{Appended, Store, check_batch, check_periods, check_range, check_reconcile};
 use crate::text::Label;
 use crate::time::{TimeRange, Zone};
 use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
-use crate::{Result, TenantId};
+use crate::{Error, ErrorKind, Result, TenantId};
 
 #[async_trait]
 impl Store for PostgresStore {
@@ -106,5 +106,34 @@ impl Store for PostgresStore {
 
     async fn quota_changes(&self, since: DateTime<Utc>) -> Result<Vec<(TenantId, u64)>> {
         transact!(self, |transaction| quota::changes(transaction, since))
+    }
+
+    async fn reconcile(
+        &self,
+        tenant_id: &TenantId,
+        range: TimeRange,
+        mode: Reconcile,
+    ) -> Result<Reconciliation> {
+        check_reconcile(range)?;
+        let report =
+            transact!(self, |transaction| reconcile::reconcile(transaction, tenant_id, range, mode))?;
+        if let Some(report) = report {
+            return Ok(report);
+        }
+        self.roll_up(u32::MAX).await?;
+        let behind = || Error::new(ErrorKind::Unavailable, "the journal is not folded yet: try again");
+        let report =
+            transact!(self, |transaction| reconcile::reconcile(transaction, tenant_id, range, mode))?;
+        report.ok_or_else(behind)
+    }
+
+    async fn tenants(
+        &self,
+        range: TimeRange,
+        after: Option<&TenantId>,
+        page_size: PageSize,
+    ) -> Result<Vec<TenantId>> {
+        check_range(range)?;
+        transact!(self, |transaction| reconcile::tenants(transaction, range, after, page_size))
     }
 }

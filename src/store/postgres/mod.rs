@@ -9,6 +9,7 @@ mod loan;
 mod migrate;
 mod query;
 mod quota;
+mod reconcile;
 mod rows;
 mod sql;
 

@@ -48,6 +48,7 @@ pub mod paging;
 pub mod periods;
 pub mod quota;
 pub mod ranking;
+pub mod reconciling;
 mod sample;
 pub mod separation;
 pub mod texts;
@@ -282,6 +283,13 @@ macro_rules! __for_all_store_cases {
                 overrides_come_back,
                 plans_come_back,
                 changes_are_told,
+            ]
+            reconciling: [
+                what_nobody_touched_has_no_drift,
+                repairs_among_writers_find_and_lose_nothing,
+                more_settled_than_granted_is_found_and_mended,
+                tenants_come_a_page_at_a_time,
+                ranges_that_cannot_be_reconciled_are_refused,
             ]
             cancelling: [
                 a_dropped_append_has_done_all_or_nothing,

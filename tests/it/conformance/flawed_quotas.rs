@@ -1,23 +1,26 @@
-//! Stores that break one sentence about quotas each, and the cases that find them out.
+//! Stores that break one sentence about quotas or reconciling each, and the cases that find them out.
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use metertrail::quota::{
-    AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Returned, Settlement, SliceRequest,
-    Standing, TenantQuotas, Window,
+    AcquireRequest, Drift, Granted, HolderId, LimitKey, Override, Plan, Quota, Reconcile, Reconciliation,
+    Returned, Settlement, SliceRequest, Standing, TenantQuotas, Window,
 };
 use metertrail::store::{Appended, Store};
 use metertrail::testing::conformance::{CASES, Case};
 use metertrail::testing::delegate_store;
-use metertrail::{Label, MemoryStore, Result, TenantId, TimeRange, UsageEvent, Zone};
+use metertrail::{
+    Label, MemoryStore, PageSize, Period, Result, TenantId, TimeRange, UsageEvent, UsageSummary, Zone,
+};
 use uuid::Uuid;
 
 /// The groups of which every case must be failed by a flawed store.
-const GROUPS: [&str; 3] = ["quota", "leasing", "assigning"];
+const GROUPS: [&str; 4] = ["quota", "leasing", "assigning", "reconciling"];
 
 /// Makes the flaws, a test of each, and a list of the cases that it fails.
 macro_rules! flaws {
@@ -79,6 +82,16 @@ flaws! {
     a_store_that_tells_old_revisions: TellsOldRevisions => [changes_are_told];
     a_store_that_keeps_the_first_plan_of_a_name: KeepsTheFirstPlan => [plans_come_back];
     a_store_that_lists_plans_backwards: ListsBackwards => [plans_come_back];
+    a_store_that_finds_what_is_not_there: FindsTooMuch =>
+        [what_nobody_touched_has_no_drift, repairs_among_writers_find_and_lose_nothing];
+    a_store_that_loses_an_event_in_a_repair: RepairsAway => [what_nobody_touched_has_no_drift];
+    a_store_that_finds_nothing: FindsNothing => [more_settled_than_granted_is_found_and_mended];
+    a_store_whose_dry_run_mends: MendsInADryRun => [more_settled_than_granted_is_found_and_mended];
+    a_store_that_only_says_that_it_mended: MendsNothing => [more_settled_than_granted_is_found_and_mended];
+    a_store_that_mends_other_tenants: MendsOthers => [more_settled_than_granted_is_found_and_mended];
+    a_store_that_begins_each_page_anew: TurnsNoPage => [tenants_come_a_page_at_a_time];
+    a_store_that_lists_tenants_of_other_days: ListsOtherDays => [tenants_come_a_page_at_a_time];
+    a_store_that_reconciles_any_range: TakesAnyRange => [ranges_that_cannot_be_reconciled_are_refused];
 }
 
 #[test]
@@ -111,11 +124,18 @@ struct FlawedStore {
     store: MemoryStore,
     returned: Mutex<HashMap<(TenantId, HolderId, LimitKey), u64>>,
     expiries: Mutex<HashMap<HolderId, DateTime<Utc>>>,
+    is_hiding: AtomicBool,
 }
 
 impl FlawedStore {
     fn new(flaw: Flaw) -> Self {
-        Self { flaw, store: MemoryStore::new(), returned: Mutex::default(), expiries: Mutex::default() }
+        Self {
+            flaw,
+            store: MemoryStore::new(),
+            returned: Mutex::default(),
+            expiries: Mutex::default(),
+            is_hiding: AtomicBool::new(false),
+        }
     }
 
     fn key(&self, key: &LimitKey) -> LimitKey {
@@ -345,6 +365,65 @@ impl Store for FlawedStore {
         Ok(changes)
     }
 
+    async fn reconcile(
+        &self,
+        tenant_id: &TenantId,
+        range: TimeRange,
+        mode: Reconcile,
+    ) -> Result<Reconciliation> {
+        let done = match self.flaw {
+            Flaw::MendsInADryRun => Reconcile::Repair,
+            Flaw::MendsNothing => Reconcile::DryRun,
+            _ => mode,
+        };
+        let taken = if self.flaw == Flaw::TakesAnyRange {
+            Period::QuarterHour.range_at(range.start(), Zone::UTC)
+        } else {
+            range
+        };
+        let mut report = self.store.reconcile(tenant_id, taken, done).await?;
+        (report.range, report.mode) = (range, mode);
+        match self.flaw {
+            Flaw::FindsTooMuch => report.note(Drift::Unreadable {
+                period: Period::Day,
+                start: range.start(),
+                reason: "the moon".to_owned(),
+            }),
+            Flaw::RepairsAway if mode == Reconcile::Repair => {
+                self.is_hiding.store(true, Ordering::Relaxed);
+            }
+            Flaw::FindsNothing => report = Reconciliation::new(tenant_id.clone(), range, mode),
+            Flaw::MendsOthers => {
+                for other in self.store.tenants(range, None, PageSize::default()).await? {
+                    self.store.reconcile(&other, range, mode).await?;
+                }
+            }
+            _ => {}
+        }
+        Ok(report)
+    }
+
+    async fn tenants(
+        &self,
+        range: TimeRange,
+        after: Option<&TenantId>,
+        page_size: PageSize,
+    ) -> Result<Vec<TenantId>> {
+        let after = after.filter(|_| self.flaw != Flaw::TurnsNoPage);
+        let range = match self.flaw {
+            Flaw::ListsOtherDays => TimeRange::ALL,
+            Flaw::TakesAnyRange => Period::QuarterHour.range_at(range.start(), Zone::UTC),
+            _ => range,
+        };
+        self.store.tenants(range, after, page_size).await
+    }
+
+    async fn summary(&self, range: TimeRange) -> Result<UsageSummary> {
+        let mut summary = self.store.summary(range).await?;
+        summary.calls -= u64::from(self.is_hiding.load(Ordering::Relaxed));
+        Ok(summary)
+    }
+
     delegate_store!(|flawed| flawed.store, except append, acquire, give_back, renew, standing, tenant_quotas, put_plan,
-        plans, set_plan, set_zone, put_override, remove_override, quota_changes);
+        plans, set_plan, set_zone, put_override, remove_override, quota_changes, reconcile, tenants, summary);
 }
