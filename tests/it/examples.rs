@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use std::time::Duration;
 
+use metertrail::testing::conformance::CASES;
 use metertrail::testing::postgres::{TestDatabase, TestPostgres};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -75,6 +77,18 @@ fn quickstart_prints_the_dashboard_of_a_tenant() {
     for event in events {
         assert_eq!(keys(event), ["action", "event_type", "result", "timestamp"]);
     }
+}
+
+/// Each of its cases is a task, so one that never gives way would never end.
+#[tokio::test]
+async fn custom_store_passes_every_case() {
+    let mut command = tokio::process::Command::new(example("custom_store"));
+    let ran = tokio::time::timeout(Duration::from_secs(120), command.kill_on_drop(true).output()).await;
+    let output = ran.expect("it ends").unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    let all = CASES.len();
+    assert!(text.ends_with(&format!("{all} of {all} cases passed\n")), "{text}");
 }
 
 #[test]
@@ -452,7 +466,8 @@ fn build_examples() -> PathBuf {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
     command.args(["build", "--locked", "--all-features", "--profile", profile, "--target-dir"]);
-    command.arg(profile_dir.parent().unwrap()).args(["--example", "quickstart", "--example", "replay"]);
+    command.arg(profile_dir.parent().unwrap());
+    command.args(["quickstart", "replay", "custom_store"].iter().flat_map(|name| ["--example", *name]));
     let output = run(&mut command);
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     profile_dir.join("examples")

@@ -275,6 +275,8 @@ pub async fn a_settlement_moves_units_in_one_step(store: &Arc<dyn Store>) {
         let answer = take(store, &acme, holder, &key, 200, known, 0).await.standing;
         assert!(answer.used + answer.leased_here >= 100, "units were neither used nor leased: {answer:?}");
         known = answer.granted_here;
+        // A store that never waits would keep the writer, queued behind this task, from ever running.
+        tokio::task::yield_now().await;
     }
     must("the writer", writer.await.map_err(|error| crate::Error::invalid("writer", error.to_string())));
     for rolled_up in [false, true] {
