@@ -61,12 +61,13 @@ CREATE TABLE metertrail.quota_settlements (
     PRIMARY KEY (tenant_id, batch_id, quota, window_type, window_start, holder_id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
 
--- Functions, so that their plans are kept by the session: planning them anew costs more than running them.
+-- Functions, so that their plans are kept by the session: planning them anew costs more than running them. The plan is the
+-- same for all tenants and windows.
 
 -- Locks a tenant's row until the end of the transaction, so that requests for its units take turns; folds what events used
 -- up into its slices; and removes slices of windows that ended before an instant and of which nothing is out.
 CREATE FUNCTION metertrail.lock_quotas(tenant text, ended_before timestamptz) RETURNS void
-LANGUAGE plpgsql SET jit = off AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM FROM metertrail.quota_tenants WHERE tenant_id = tenant FOR UPDATE;
     IF NOT FOUND THEN
@@ -103,7 +104,7 @@ CREATE FUNCTION metertrail.quota_leases(
     tenant text, quotas text[], window_types text[], window_starts timestamptz[], window_ends timestamptz[])
 RETURNS TABLE ("position" bigint, is_the_window boolean, holder_id uuid, granted bigint, leased bigint,
     expires_at timestamptz)
-LANGUAGE plpgsql STABLE SET jit = off AS $$
+LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN QUERY
     SELECT wanted.ordinality, slices.window_start = wanted.window_start, slices.holder_id, slices.granted,
@@ -138,7 +139,7 @@ CREATE FUNCTION metertrail.quota_usage(
     window_starts timestamptz[], window_ends timestamptz[])
 RETURNS TABLE ("position" bigint, tokens numeric, api_calls numeric, chat_messages numeric, embeddings numeric,
     cost_usd numeric, measures jsonb)
-LANGUAGE plpgsql STABLE SET jit = off AS $$
+LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN QUERY
     SELECT parts.part_position, sum(parts.total_tokens_used), sum(parts.api_calls_success + parts.abandoned_count),
@@ -168,5 +169,21 @@ BEGIN
         WHERE journal.tenant_id = tenant
     ) AS parts
     GROUP BY parts.part_position;
+END;
+$$;
+
+-- Adds grants to the slices of one holder, and renews them until an instant.
+CREATE FUNCTION metertrail.grant_quotas(
+    tenant text, holder uuid, until timestamptz, quotas text[], window_types text[], window_starts timestamptz[],
+    window_ends timestamptz[], units bigint[])
+RETURNS void
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    INSERT INTO metertrail.quota_slices AS slices (
+        tenant_id, holder_id, expires_at, quota, window_type, window_start, window_end, granted)
+    SELECT tenant, holder, until, * FROM unnest(quotas, window_types, window_starts, window_ends, units)
+    ON CONFLICT ON CONSTRAINT quota_slices_pkey DO UPDATE SET
+        granted = slices.granted + excluded.granted,
+        expires_at = excluded.expires_at;
 END;
 $$;
