@@ -62,7 +62,7 @@
 //! # What it does not do
 //! Events that were recorded and not yet acknowledged are in this process's memory: a kill loses them (about the last
 //! [`FlushPolicy::age`]; none if the ack is awaited). The audit trail, price book, alerts and dashboard are not built
-//! yet; quotas are young: see the changelog for what is missing.
+//! yet.
 //!
 //! # Features
 //! - `postgres` (default): `PostgresStore`. `PostgreSQL` 15 or later.

@@ -8,6 +8,7 @@ use super::*;
 on_both_stores! {
     a_minute_rolls_over,
     a_day_of_23_hours_rolls_over_at_local_midnight,
+    a_day_of_25_hours_rolls_over_at_local_midnight,
     a_hold_settles_in_its_own_window,
     clocks_that_jump_never_over_admit,
 }
@@ -36,6 +37,22 @@ async fn a_day_of_23_hours_rolls_over_at_local_midnight(bed: Bed) {
     let refused = quotas.enforce(&acme(), &Quota::Tokens, 1).await.unwrap();
     assert_eq!(refused.blocking().unwrap().resets_at(), Some(at("2026-03-29T22:00:00Z")), "{refused}");
     bed.clock.set(at("2026-03-29T22:00:00Z"));
+    assert!(admits(&quotas, 100).await);
+}
+
+async fn a_day_of_25_hours_rolls_over_at_local_midnight(bed: Bed) {
+    // The hour from two to three in the night comes twice: both belong to the same day, and what is used in the first
+    // counts in the second.
+    bed.clock.set(at("2026-10-25T00:30:00Z"));
+    let zone = Zone::new("Europe/Berlin").unwrap();
+    let quotas = bed.builder(tokens(100)).zone(zone).start().unwrap();
+    let _held = hold(&quotas, 100).await.unwrap();
+    for instant in ["2026-10-25T01:30:00Z", "2026-10-25T22:00:00Z", "2026-10-25T22:59:59.999999Z"] {
+        bed.clock.set(at(instant));
+        let refused = quotas.enforce(&acme(), &Quota::Tokens, 1).await.unwrap();
+        assert_eq!(refused.blocking().unwrap().resets_at(), Some(at("2026-10-25T23:00:00Z")), "{refused}");
+    }
+    bed.clock.set(at("2026-10-25T23:00:00Z"));
     assert!(admits(&quotas, 100).await);
 }
 
