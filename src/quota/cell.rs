@@ -148,7 +148,11 @@ impl Cell {
     pub(crate) fn put_back(&self, takes: &Takes) {
         match takes.only() {
             Some(take) => self.put_one_back(take),
-            None => takes.iter().for_each(|take| self.put_one_back(take)),
+            None => {
+                let (inline, more) = takes.parts();
+                inline.iter().for_each(|take| self.put_one_back(take));
+                more.iter().for_each(|take| self.put_one_back(take));
+            }
         }
     }
 

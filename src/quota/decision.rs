@@ -175,6 +175,8 @@ pub(super) struct Details {
     pub(super) blocking: Option<usize>,
     pub(super) passed: SmallVec<[usize; 3]>,
     pub(super) exceeded: SmallVec<[usize; 3]>,
+    /// How much was asked for of what blocks.
+    pub(super) asked: u64,
     pub(super) retry: Option<Retry>,
 }
 
@@ -281,13 +283,14 @@ impl fmt::Display for Decision {
         if self.verdict() == Verdict::Unavailable {
             return write!(f, "refused: the store of {} by {} cannot be reached", limit.quota, limit.window);
         }
+        let asked = self.details.as_ref().map_or(0, |details| details.asked);
         let allowed = match limit.allowed {
             Allowed::AtMost(amount) => amount.to_string(),
             Allowed::Unlimited => "unlimited".to_owned(),
         };
         write!(
             f,
-            "refused: {} of {allowed} {} by {} are used, {} are held or leased",
+            "refused: {} of {allowed} {} by {} are used, {} are held or leased, {asked} were asked for",
             limit.used,
             limit.quota,
             limit.window,
@@ -295,7 +298,7 @@ impl fmt::Display for Decision {
         )?;
         match self.retry() {
             Some(Retry::At(instant)) => write!(f, "; again from {instant}"),
-            Some(Retry::Never) if limit.window == Window::Lifetime => f.write_str("; for good"),
+            Some(Retry::Never) if limit.allowed.admits(asked) => f.write_str("; for good"),
             Some(Retry::Never) => f.write_str("; the request is more than the whole limit"),
             Some(Retry::WhenAvailable) | None => Ok(()),
         }

@@ -20,6 +20,7 @@ pub(crate) fn explain(
 ) -> Decision {
     let mut limits: SmallVec<[Seen; 3]> = SmallVec::new();
     let mut exceeded = SmallVec::new();
+    let mut asked = 0;
     for (quota, amount) in amounts {
         for (index, slot) in cell.slots_of(quota) {
             let seen = Seen::of(index, slot);
@@ -27,6 +28,9 @@ pub(crate) fn explain(
             let is_hard = slot.limit().enforcement() == Enforcement::Hard;
             if verdict == Verdict::Refused && (blocking == Some(index) || is_hard && is_short) {
                 exceeded.push(limits.len());
+            }
+            if blocking == Some(index) {
+                asked = *amount;
             }
             limits.push(seen);
         }
@@ -40,7 +44,7 @@ pub(crate) fn explain(
     };
     let passed = passed.iter().copied().filter_map(position).collect();
     let cell = Arc::clone(cell);
-    Decision::explained(hold, Details { cell, verdict, limits, blocking, passed, exceeded, retry })
+    Decision::explained(hold, Details { cell, verdict, limits, blocking, passed, exceeded, asked, retry })
 }
 
 fn retry_after(cell: &Cell, blocking: &Seen) -> Option<Retry> {

@@ -18,6 +18,16 @@ pub enum Allowed {
     Unlimited,
 }
 
+impl Allowed {
+    /// Whether an amount is within the whole limit.
+    pub fn admits(self, amount: u64) -> bool {
+        match self {
+            Self::AtMost(most) => amount <= most,
+            Self::Unlimited => true,
+        }
+    }
+}
+
 /// What happens at the limit.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -75,7 +75,12 @@ impl Takes {
     }
 
     #[inline]
+    pub(crate) fn parts(&self) -> (&[Take], &[Take]) {
+        (self.inline.get(..self.inlined).unwrap_or_default(), &self.more)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Take> {
-        self.inline.iter().take(self.inlined).chain(&self.more)
+        let (inline, more) = self.parts();
+        inline.iter().chain(more)
     }
 }
