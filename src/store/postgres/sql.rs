@@ -8,23 +8,46 @@ macro_rules! statements {
 
 statements! {
     APPEND_EVENTS = "append_events";
+    AUDIT_BATCHES = "audit_batches";
+    AUDIT_EPOCHS = "audit_epochs";
+    AUDIT_HEADS = "audit_heads";
+    AUDIT_ROWS = "audit_rows";
+    AUDIT_ROWS_BY_KEY = "audit_rows_by_key";
+    AUDIT_SUBJECT_KEY = "audit_subject_key";
+    AUDIT_TENANTS = "audit_tenants";
+    AUDIT_TRAIL = "audit_trail";
+    AUDIT_TREE_LEAVES = "audit_tree_leaves";
+    AUDIT_TREE_LEAVES_BY_KEY = "audit_tree_leaves_by_key";
+    AUDIT_TREE_NODES = "audit_tree_nodes";
     BEGIN = "begin";
     CLAIM_IDEMPOTENCY_KEYS = "claim_idempotency_keys";
+    COPY_AUDIT_EVENTS = "copy_audit_events";
+    COPY_AUDIT_TREE = "copy_audit_tree";
     COPY_EVENTS = "copy_events";
     COPY_IDEMPOTENCY_KEYS = "copy_idempotency_keys";
     COPY_JOURNAL = "copy_journal";
     COPY_QUOTA_SETTLEMENTS = "copy_quota_settlements";
     CREATE_SCHEMA = "create_schema";
+    DELETE_AUDIT_SUBJECT = "delete_audit_subject";
+    DELETE_AUDIT_UNSEALED = "delete_audit_unsealed";
+    ENSURE_AUDIT_PARTITION = "ensure_audit_partition";
     ENSURE_USAGE_PARTITION = "ensure_usage_partition";
     EVENTS = "events";
     FOLD_QUOTA_SETTLEMENTS = "fold_quota_settlements";
     GRANT_QUOTA_SLICES = "grant_quota_slices";
+    INSERT_AUDIT_BATCH = "insert_audit_batch";
+    INSERT_AUDIT_EPOCH = "insert_audit_epoch";
     INSERT_MIGRATION = "insert_migration";
+    LATEST_AUDIT_EPOCH = "latest_audit_epoch";
+    LOCK_AUDIT_SUBJECT = "lock_audit_subject";
     LOCK_MIGRATIONS = "lock_migrations";
     LOCK_QUOTA_TENANT = "lock_quota_tenant";
     MAKE_QUOTA_TENANT = "make_quota_tenant";
+    MISSING_AUDIT_PARTITIONS = "missing_audit_partitions";
     MISSING_USAGE_PARTITIONS = "missing_usage_partitions";
     PRUNE_QUOTA_SLICES = "prune_quota_slices";
+    PUT_AUDIT_HEADS = "put_audit_heads";
+    PUT_AUDIT_SUBJECT_KEY = "put_audit_subject_key";
     PUT_QUOTA_OVERRIDE = "put_quota_override";
     PUT_QUOTA_PLAN = "put_quota_plan";
     QUOTA_CHANGES = "quota_changes";
@@ -36,9 +59,11 @@ statements! {
     REMOVE_QUOTA_OVERRIDE = "remove_quota_override";
     RETURN_QUOTA_SLICES = "return_quota_slices";
     ROLL_UP = "roll_up";
+    SELECT_AUDIT_BATCH = "select_audit_batch";
     SELECT_EVENTS_BY_ID = "select_events_by_id";
     SELECT_IDEMPOTENCY_KEYS = "select_idempotency_keys";
     SELECT_MIGRATIONS = "select_migrations";
+    SET_AUDIT_HOLD = "set_audit_hold";
     SET_QUOTA_PLAN = "set_quota_plan";
     SUMMARY = "summary";
     TOP_CONSUMERS_BY_CALLS = "top_consumers_by_calls";
@@ -47,6 +72,7 @@ statements! {
     TOP_CONSUMERS_BY_MEASURE = "top_consumers_by_measure";
     TOP_CONSUMERS_BY_TOKENS = "top_consumers_by_tokens";
     TOUCH_QUOTA_TENANT = "touch_quota_tenant";
+    UNSEALED_AUDIT_BATCHES = "unsealed_audit_batches";
     USAGE = "usage";
     USAGE_OF_EVENTS = "usage_of_events";
 }
