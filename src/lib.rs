@@ -39,9 +39,10 @@
 //! # Where things are
 //! | module | what it does |
 //! |---|---|
+//! | [`audit`] | what happened, sealed so that nobody can change it unseen; the log, the verifier |
 //! | [`usage`] | events and what is in them, the tracker, questions and answers |
 //! | [`quota`] | plans and limits, the enforcer that admits within them, holds that recording settles |
-//! | [`store`] | the [`Store`] trait, which is a contract, and the stores: [`MemoryStore`], `PostgresStore` |
+//! | [`store`] | the [`Store`] and [`AuditStore`] traits, which are contracts, and the stores: [`MemoryStore`], `PostgresStore` |
 //! | [`time`](mod@time) | the only clock; zones, periods, billing cycles, all half-open |
 //! | [`page`] | keyset paging |
 //! | `testing` | for those who test a service or write a store (feature `test-util`) |
@@ -54,6 +55,8 @@
 //! - **Never stale.** A query includes every acknowledged event. Roll-ups make answers cheaper, not fresher.
 //! - **Never drifting unseen.** [`UsageTracker::reconcile`] holds the roll-ups against the events and leased units against
 //!   their rules, names each number that differs, and mends it if told to, while others go on writing.
+//! - **Never silently altered.** An edit, a deletion, a reordering or a cut of the audit trail is found by a
+//!   [`Verifier`](audit::Verifier) that needs no trust in the database: what it is told of keys and anchors decides how much.
 //! - **Never a guess sold as a fact.** Estimated tokens are marked, an unknown cost is `None` and counted, percentiles are
 //!   off by less than 1 % ([`LatencySketch`]), also after hours were merged into months.
 //! - **Never slow.** Recording takes no I/O and does not wait; whoever wants to wait awaits the [`Ack`].
@@ -61,8 +64,7 @@
 //!
 //! # What it does not do
 //! Events that were recorded and not yet acknowledged are in this process's memory: a kill loses them (about the last
-//! [`FlushPolicy::age`]; none if the ack is awaited). The audit trail, price book, alerts and dashboard are not built
-//! yet.
+//! [`FlushPolicy::age`]; none if the ack is awaited). The price book, alerts and dashboard are not built yet.
 //!
 //! # Features
 //! - `postgres` (default): `PostgresStore`. `PostgreSQL` 15 or later.
@@ -76,6 +78,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod atomic;
+pub mod audit;
 mod error;
 pub mod page;
 pub mod quota;
@@ -92,7 +95,7 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::page::{Cursor, Page, PageSize};
 #[cfg(feature = "postgres")]
 pub use crate::store::PostgresStore;
-pub use crate::store::{MemoryStore, Store};
+pub use crate::store::{AuditStore, MemoryStore, Store};
 pub use crate::tenant::{TENANT_ID_BYTES_MAX, TenantId};
 pub use crate::text::{LABEL_BYTES_MAX, Label};
 pub use crate::time::{Period, TimeRange, Zone};

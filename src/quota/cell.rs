@@ -146,13 +146,16 @@ impl Cell {
     /// Gives taken units back to the slots that they came from; units of a window that has passed are gone.
     #[inline]
     pub(crate) fn put_back(&self, takes: &Takes) {
-        match takes.only() {
-            Some(take) => self.put_one_back(take),
-            None => {
-                let (inline, more) = takes.parts();
-                inline.iter().for_each(|take| self.put_one_back(take));
-                more.iter().for_each(|take| self.put_one_back(take));
-            }
+        if let Some(take) = takes.only() {
+            self.put_one_back(take);
+            return;
+        }
+        let (inline, more) = takes.parts();
+        for take in inline {
+            self.put_one_back(take);
+        }
+        for take in more {
+            self.put_one_back(take);
         }
     }
 

@@ -3,6 +3,7 @@
 //! Write your own by implementing the trait and running the conformance suite of
 //! `metertrail::testing::conformance` (feature `test-util`) on it; `examples/custom_store.rs` is one.
 
+mod audit;
 #[doc(hidden)]
 pub mod delegate;
 mod memory;
@@ -26,7 +27,8 @@ use crate::time::{TimeRange, Zone};
 use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
 use crate::{Error, Result, TenantId};
 
-pub use self::memory::MemoryStore;
+pub use self::audit::{AUDIT_READ_MAX, AuditRow, AuditStore, BatchAppended, KeyErased};
+pub use self::memory::{AuditTables, MemoryStore};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{Migrated, PostgresStore};
 pub use self::reconcile::{ReconciledPage, reconcile_page};

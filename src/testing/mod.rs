@@ -6,9 +6,11 @@ mod faulty;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod spy;
+mod tamper;
 
 pub use crate::delegate_store;
 
 pub use self::clock::ManualClock;
 pub use self::faulty::{Fault, FaultyStore};
 pub use self::spy::{Call, Method, SpyStore};
+pub use self::tamper::tamper;

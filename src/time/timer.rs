@@ -16,3 +16,9 @@ pub(crate) fn after(duration: Duration) -> Instant {
 pub(crate) fn is_over(instant: Instant) -> bool {
     instant <= Instant::now()
 }
+
+/// Between a half and the whole of a duration, so that many processes do not come in step.
+pub(crate) fn with_jitter(duration: Duration) -> Duration {
+    let random = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
+    duration / 2 + duration * random / 510
+}

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::audit::AuditEvent;
+use crate::audit::writer::Writer;
 use crate::quota::Keeper;
 use crate::store::Store;
 use crate::time::timer::Instant;
@@ -39,6 +41,21 @@ pub(crate) fn spawn_keeper(keeper: Keeper) -> Result<JoinHandle<()>> {
             .with_source(error)
     })?;
     Ok(runtime.spawn(keeper.run()))
+}
+
+/// Starts the background tasks of one audit log; gives the writer's.
+pub(crate) fn spawn_audit(
+    writer: Writer,
+    sealing: Option<impl Future<Output = ()> + Send + 'static>,
+) -> Result<JoinHandle<Vec<AuditEvent>>> {
+    let runtime = Handle::try_current().map_err(|error| {
+        Error::new(ErrorKind::Misuse, "an audit log must be started inside of a tokio runtime")
+            .with_source(error)
+    })?;
+    if let Some(sealing) = sealing {
+        runtime.spawn(sealing);
+    }
+    Ok(runtime.spawn(writer.run()))
 }
 
 /// Rolls up what was appended, at intervals, until the tracker stops.

@@ -12,11 +12,10 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
-use uuid::Uuid;
 
 use crate::quota::{Settlement, Settling};
 use crate::store::{Appended, Store};
-use crate::time::timer::Instant;
+use crate::time::timer::{Instant, with_jitter};
 use crate::usage::ack::Completion;
 use crate::usage::buffer::{Buffer, Segment};
 use crate::usage::{FlushPolicy, UsageEvent};
@@ -281,12 +280,6 @@ async fn passed(instant: Option<Instant>) {
 /// waited for: no accepted event is lost by it.
 fn may_pass(error: &Error) -> bool {
     error.is_transient() || error.kind() == ErrorKind::Schema
-}
-
-/// Between a half and the whole of a duration, so that many processes do not come back in step.
-fn with_jitter(duration: Duration) -> Duration {
-    let random = u32::from(Uuid::new_v4().as_bytes()[0]);
-    duration / 2 + duration * random / 510
 }
 
 /// A flusher that is dropped in the middle, with its runtime, leaves nobody waiting: not those whose events are in the

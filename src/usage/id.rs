@@ -30,6 +30,16 @@ use crate::{Error, Result};
 pub struct EventId(Uuid);
 
 impl EventId {
+    /// Below every id; itself none. For bounds.
+    pub(crate) const MIN: Self = Self(Uuid::nil());
+    /// Above every id; itself none. For bounds.
+    pub(crate) const MAX: Self = Self(Uuid::max());
+
+    /// Any UUID, as a bound.
+    pub(crate) fn bound(id: Uuid) -> Self {
+        Self(id)
+    }
+
     /// A new id for an operation that starts at this instant. Instants outside of the crate's range of time
     /// ([`TIME_MIN`] to [`TIME_MAX`]) are moved to its nearest end.
     pub fn at(instant: DateTime<Utc>) -> Self {

@@ -23,6 +23,23 @@ const ROWS: &str = "\
 2023-11-16 19:00:00,100,100
 ";
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn audit_verify_finds_every_hand() {
+    let database = TestPostgres::shared().unwrap().create_database(None).await.unwrap();
+    let mut command = Command::new(example("audit_verify"));
+    let output = run(command.arg("--database-url").arg(database.url()));
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "an untouched trail: 41 events, 0 findings",
+        "an export, offline: 41 events, 0 findings",
+        "    log_truncated: 0 epochs, 2 were anchored",
+        "after a lawful erasure: 41 events, 0 findings",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
 #[test]
 fn quickstart_prints_the_dashboard_of_a_tenant() {
     let output = run(&mut Command::new(example("quickstart")));

@@ -11,6 +11,7 @@
     missing_docs
 )]
 
+mod audit;
 mod conformance;
 mod crash;
 mod examples;

@@ -46,13 +46,32 @@ const MODULES: &[Module] = &[
         may_use_tokio: true,
     },
     Module {
+        name: AUDIT_DATA,
+        may_name: &["error", "page", "tenant", "text", "time", USAGE_DATA],
+        may_use_tokio: false,
+    },
+    Module {
+        name: AUDIT_ENGINE,
+        may_name: &["error", "page", "store", "tenant", "text", "time", "upkeep", AUDIT_DATA, USAGE_DATA],
+        may_use_tokio: true,
+    },
+    Module {
         name: "store",
-        may_name: &["error", "page", "tenant", "text", "time", QUOTA_DATA, USAGE_DATA],
+        may_name: &["error", "page", "tenant", "text", "time", AUDIT_DATA, QUOTA_DATA, USAGE_DATA],
         may_use_tokio: true,
     },
     Module {
         name: "upkeep",
-        may_name: &["error", "store", "time", QUOTA_ENGINE, USAGE_DATA, USAGE_ENGINE],
+        may_name: &[
+            "error",
+            "store",
+            "time",
+            AUDIT_DATA,
+            AUDIT_ENGINE,
+            QUOTA_ENGINE,
+            USAGE_DATA,
+            USAGE_ENGINE,
+        ],
         may_use_tokio: true,
     },
     Module { name: "testing", may_name: &["*"], may_use_tokio: true },
@@ -63,6 +82,11 @@ const USAGE_DATA_FILES: &[&str] =
     &["amount", "drift", "event", "flush", "id", "metadata", "query", "rollup", "sketch", "tokens"];
 /// Likewise of `src/quota`.
 const QUOTA_DATA_FILES: &[&str] = &["kind", "limit", "plan", "reconcile", "slice", "window"];
+/// The files of `src/audit` that move; every other one there is plain data.
+const AUDIT_ENGINE_FILES: &[&str] =
+    &["ack", "anchor", "archive", "builder", "health", "log", "queue", "sealer", "vault", "verify", "writer"];
+const AUDIT_DATA: &str = "audit (plain data)";
+const AUDIT_ENGINE: &str = "audit (engine)";
 const QUOTA_DATA: &str = "quota (plain data)";
 const QUOTA_ENGINE: &str = "quota (engine)";
 const USAGE_DATA: &str = "usage (plain data)";
@@ -223,6 +247,10 @@ fn module_name(path: &[String]) -> String {
             QUOTA_DATA.to_owned()
         }
         [root, ..] if root == "quota" => QUOTA_ENGINE.to_owned(),
+        [root, file, ..] if root == "audit" && AUDIT_ENGINE_FILES.contains(&file.as_str()) => {
+            AUDIT_ENGINE.to_owned()
+        }
+        [root, ..] if root == "audit" => AUDIT_DATA.to_owned(),
         [root, ..] => root.clone(),
     }
 }

@@ -1,5 +1,6 @@
-//! Usage and quotas kept in this process, for tests, examples and single-process tools.
+//! Usage, quotas and the audit trail kept in this process, for tests, examples and single-process tools.
 
+mod audit;
 mod ledger;
 mod reconcile;
 
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 
+pub use self::audit::AuditTables;
 use self::ledger::Ledger;
 use crate::page::{Cursor, Page, PageSize};
 use crate::quota::{
@@ -27,7 +29,7 @@ use crate::usage::{
 };
 use crate::{Result, TenantId};
 
-/// Usage kept in this process: exact, fresh, and gone when the process ends.
+/// Usage, quotas and the audit trail kept in this process: exact, fresh, and gone when the process ends.
 ///
 /// ```
 /// use metertrail::{MemoryStore, UsageTracker};
@@ -42,6 +44,7 @@ use crate::{Result, TenantId};
 pub struct MemoryStore {
     tenants: RwLock<BTreeMap<TenantId, Tenant>>,
     plans: RwLock<BTreeMap<Label, Plan>>,
+    audit: RwLock<AuditTables>,
 }
 
 #[derive(Debug, Default)]

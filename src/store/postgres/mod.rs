@@ -1,6 +1,7 @@
 //! Usage kept in the host's own Postgres.
 
 mod append;
+mod audit;
 mod careful;
 mod contract;
 mod error;
@@ -80,6 +81,8 @@ pub struct PostgresStore {
     timeout: Duration,
     /// Days whose partition was seen, so that only the first batch of a day asks for it.
     days: Arc<Mutex<BTreeSet<NaiveDate>>>,
+    /// Likewise of audit events.
+    audit_days: Arc<Mutex<BTreeSet<NaiveDate>>>,
 }
 
 impl PostgresStore {
@@ -113,7 +116,7 @@ impl PostgresStore {
 
     /// A store on the host's own pool, with the host's TLS, size and limits.
     pub fn from_pool(pool: Pool) -> Self {
-        Self { pool, timeout: CALL_TIMEOUT, days: Arc::default() }
+        Self { pool, timeout: CALL_TIMEOUT, days: Arc::default(), audit_days: Arc::default() }
     }
 
     /// A store on this database, which is reached and whose schema is looked at.

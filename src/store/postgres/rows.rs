@@ -400,6 +400,6 @@ pub(super) fn count(field: &'static str, count: u64) -> Result<i64> {
     i64::try_from(count).map_err(|_| Error::invalid(field, format!("must fit into 63 bits, is {count}")))
 }
 
-fn misread(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub(super) fn misread(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Store, message)
 }

@@ -37,6 +37,7 @@
 
 pub mod appending;
 pub mod assigning;
+pub mod audit;
 pub mod bounds;
 pub mod cancelling;
 pub mod conflicts;

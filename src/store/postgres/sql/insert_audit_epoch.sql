@@ -1,0 +1,7 @@
+-- Keeps an epoch, unless its number is taken. Answers a row if it was kept.
+-- $1 bigint: number. $2 bytea: record. $3 text: checkpoint. $4 bytea: frontier.
+-- Locks: the number, until the end of the transaction: of two sealers at once the second waits here.
+INSERT INTO metertrail.audit_epochs (number, record, checkpoint, frontier)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (number) DO NOTHING
+RETURNING number
