@@ -1,4 +1,4 @@
-//! Two tenants, their limits, their usage and a dashboard, in memory: `cargo run --example quickstart`.
+//! Two tenants, their limits, usage and audit trail, and a dashboard, in memory: `cargo run --example quickstart`.
 //!
 //! What people read goes to stderr. Stdout has the dashboard of one tenant as one JSON object, ready for a pipe.
 
@@ -6,13 +6,14 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metertrail::audit::{Actor, AuditLog, AuditSigningKey, ChatAudit, ErrorAudit, StaticKeys, Verifier};
 use metertrail::quota::{
     Allowed, Catalogue, Limit, Plan, Quota, QuotaEnforcer, QuotaStatus, WhenUnavailable, Window,
 };
 use metertrail::time::{Clock, SystemClock};
 use metertrail::usage::UsageMetrics;
 use metertrail::{
-    Actual, Cost, EventQuery, EventType, Measure, MemoryStore, PageSize, Period, Quantile, TenantId,
+    Actual, Cost, EventQuery, EventType, Label, Measure, MemoryStore, PageSize, Period, Quantile, TenantId,
     TimeRange, TokenUsage, UsageEvent, UsagePeriod, UsageTracker,
 };
 use rust_decimal::Decimal;
@@ -24,7 +25,13 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 async fn main() -> Result<()> {
     let store = Arc::new(MemoryStore::new());
     let quotas = QuotaEnforcer::start(Arc::clone(&store), plans()?)?;
-    let tracker = UsageTracker::builder(store).quotas(&quotas).start()?;
+    let tracker = UsageTracker::builder(Arc::clone(&store)).quotas(&quotas).start()?;
+    let (writer, sealer) =
+        (AuditSigningKey::generate("example.org/writer")?, AuditSigningKey::generate("example.org/sealer")?);
+    let verifier = Verifier::new(Arc::clone(&store))
+        .writer_key(writer.verifying_key())
+        .sealer_key(sealer.verifying_key());
+    let log = AuditLog::builder(store).keys(StaticKeys::new().writer(writer).sealer(sealer)).start()?;
     let (acme, globex) = (TenantId::new("acme-corp")?, TenantId::new("globex")?);
     let began = SystemClock.now();
 
@@ -42,6 +49,9 @@ async fn main() -> Result<()> {
     let chat = tracker.track(&acme, EventType::ChatMessage).session_id("s-1")?.model("gpt-4o")?;
     let recorded = chat.hold(decision.into_hold()).record_success(answer).await?;
     eprintln!("kept       {}", recorded.id);
+    let session = Label::new("session", "s-1")?;
+    let sent = ChatAudit::ResponseSent { session, characters: 170, tokens: Some(44), tool_calls: 0 };
+    log.record(log.event(&acme, Actor::user("u-71")?, &sent)?);
 
     // Not awaited, it is fire and forget.
     tracker.track(&acme, EventType::Embedding).record_success(TokenUsage::reported(1_200, 0)?);
@@ -53,6 +63,10 @@ async fn main() -> Result<()> {
     let refused = quotas.enforce(&acme, &Quota::Tokens, 1_500).await?;
     ensure(!refused.is_allowed(), "a hard limit is not passed")?;
     eprintln!("{refused}");
+    let limit = refused.blocking().ok_or("a refusal names its limit")?;
+    let exceeded =
+        ErrorAudit::QuotaExceeded { quota: limit.quota.to_string(), used: limit.used, limit: 2_000 };
+    log.record(log.event(&acme, Actor::user("u-71")?, &exceeded)?);
     tracker.track(&acme, EventType::ChatMessage).record_quota_exceeded();
 
     // A client that hangs up drops its operation: recorded as abandoned and charged at the estimate.
@@ -100,6 +114,13 @@ async fn main() -> Result<()> {
     ensure(left == Some(2_000 - 374 - 44 - 1_200), "what is left of a limit is what was not used")?;
     println!("{:#}", dashboard(&acme, &days, &status, &events)?);
     quotas.shutdown(Duration::from_secs(5)).await?;
+
+    // The trail proves itself to whoever has the public keys.
+    ensure(log.shutdown(Duration::from_secs(5)).await?.unwritten.is_empty(), "the trail is written")?;
+    let trail = log.tenant_audit_trail(&acme, 1).await?;
+    let report = verifier.full(SystemClock.now()).await?;
+    ensure(trail.len() == 2 && report.is_clean(), "an untouched trail verifies")?;
+    eprintln!("audit      {} events, sealed and verified", trail.len());
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod exporting;
 mod failing;
+mod pattern;
 mod personal;
 mod postgres;
 mod random;

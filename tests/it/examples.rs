@@ -372,7 +372,8 @@ async fn replay_of_the_azure_trace_counts_to_the_unit() {
     for store in [&["--store", "memory"][..], &["--store", "postgres", "--database-url", database.url()]] {
         for tenants in ["1", "7"] {
             let mut command = Command::new(example("replay"));
-            let summary = summary(&run(command.arg(&csv).args(["--json", "--tenants", tenants]).args(store)));
+            let arguments = ["--json", "--tenants", tenants, "--limit", "none"];
+            let summary = summary(&run(command.arg(&csv).args(arguments).args(store)));
             for part in [&summary, &summary["store"]] {
                 assert_eq!(part["events"], 19_366, "{summary}");
                 assert_eq!(part["input_tokens"], 22_361_870, "{summary}");
@@ -380,6 +381,26 @@ async fn replay_of_the_azure_trace_counts_to_the_unit() {
             }
             assert_eq!(summary["allowed"], 19_366, "{summary}");
             assert_eq!(summary["store"]["tenants"].to_string(), tenants);
+        }
+        // Fifty tenants with a share each: those who have more are refused, and what is stored is what was admitted.
+        let mut command = Command::new(example("replay"));
+        let shared = summary(&run(command.arg(&csv).args(["--json", "--tenants", "50"]).args(store)));
+        let (allowed, refused) = (shared["allowed"].as_u64().unwrap(), shared["refused"].as_u64().unwrap());
+        assert_eq!(allowed + refused, 19_366);
+        assert!((100..1_000).contains(&refused), "{refused} are refused");
+        let stored = &shared["store"];
+        assert_eq!((&stored["events"], &stored["quota_exceeded"]), (&json!(allowed), &json!(refused)));
+        let share = 26_450_535_u64.div_ceil(50);
+        let told = shared["refusals"].as_array().unwrap();
+        assert_eq!(told.iter().map(|refusal| refusal["count"].as_u64().unwrap()).sum::<u64>(), refused);
+        for refusal in told {
+            assert_eq!((&refusal["quota"], &refusal["limit"]), (&json!("tokens"), &json!(share)));
+        }
+        // A database has the tenants of the other runs, too.
+        let run = shared["run"].as_str().unwrap();
+        let own = |top: &&Value| top["tenant_id"].as_str().unwrap().starts_with(run);
+        for top in stored["top_consumers"].as_array().unwrap().iter().filter(own) {
+            assert!(top["tokens"].as_u64().unwrap() <= share, "{top} is over {share}");
         }
     }
 }
