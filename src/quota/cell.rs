@@ -1,7 +1,7 @@
 //! All limits of one tenant in this process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use smallvec::SmallVec;
@@ -42,6 +42,8 @@ pub(crate) struct Cell {
     renewed_us: AtomicI64,
     /// Whether the store was asked for units and no answer came.
     in_doubt: AtomicBool,
+    /// Calls for units that failed.
+    failures: AtomicU64,
 }
 
 impl Cell {
@@ -67,6 +69,7 @@ impl Cell {
             last_used_us: AtomicI64::new(now.timestamp_micros()),
             renewed_us: AtomicI64::new(0),
             in_doubt: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -146,16 +149,9 @@ impl Cell {
     /// Gives taken units back to the slots that they came from; units of a window that has passed are gone.
     #[inline]
     pub(crate) fn put_back(&self, takes: &Takes) {
-        if let Some(take) = takes.only() {
-            self.put_one_back(take);
-            return;
-        }
-        let (inline, more) = takes.parts();
-        for take in inline {
-            self.put_one_back(take);
-        }
-        for take in more {
-            self.put_one_back(take);
+        match takes.only() {
+            Some(take) => self.put_one_back(take),
+            None => takes.iter().for_each(|take| self.put_one_back(take)),
         }
     }
 
@@ -212,6 +208,15 @@ impl Cell {
     /// Notes that the store is asked for units, or has answered.
     pub(crate) fn set_in_doubt(&self, in_doubt: bool) {
         self.in_doubt.store(in_doubt, Ordering::Release);
+    }
+
+    /// Notes that the store could not be asked.
+    pub(crate) fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_in_doubt(&self) -> bool {

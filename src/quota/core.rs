@@ -98,17 +98,21 @@ impl Core {
             return Err(shut_down());
         }
         let quotas = self.within_time(self.store.tenant_quotas(tenant_id)).await?;
-        let now = self.clock.now();
-        let fresh = Arc::new(self.resolve(tenant_id, &quotas, now)?);
-        // Closing sets the flag before it empties the shards: after it no cell comes in.
-        match self.cells.replace(&fresh, |cell| cell.is_usable(now.timestamp_micros()), || self.is_closed()) {
-            Replaced::Kept(present) => Ok(present),
-            Replaced::Refused => Err(shut_down()),
-            Replaced::Done(old) => {
-                if let Some(old) = old {
-                    self.retire(old);
+        loop {
+            let (catalogue, now) = (self.catalogue(), self.clock.now());
+            let fresh = Arc::new(self.resolve(&catalogue, tenant_id, &quotas, now)?);
+            // Closing, and other plans, are set before the shards are emptied: after it no cell of before comes in.
+            let is_old = || self.is_closed() || !Arc::ptr_eq(&catalogue, &self.catalogue());
+            match self.cells.replace(&fresh, |cell| cell.is_usable(now.timestamp_micros()), is_old) {
+                Replaced::Kept(present) => return Ok(present),
+                Replaced::Refused if self.is_closed() => return Err(shut_down()),
+                Replaced::Refused => {}
+                Replaced::Done(old) => {
+                    if let Some(old) = old {
+                        self.retire(old);
+                    }
+                    return Ok(fresh);
                 }
-                Ok(fresh)
             }
         }
     }
@@ -186,9 +190,13 @@ impl Core {
             return Ok(Some(refusal));
         }
         cell.enter(self.clock.now());
+        let failures = cell.failures();
         let waiting = Waiting::new(cell, amounts);
-        let _asking = cell.asking.lock().await;
+        let asking = timeout(self.settings.store_timeout, cell.asking.lock()).await;
         drop(waiting);
+        let Ok(_asking) = asking else {
+            return Ok(self.decide_without_store(cell, amounts));
+        };
         // Whoever asked before may have brought units for all who waited.
         for _ in 0..TAKE_ATTEMPTS {
             if let Some(decision) = self.decide_at_hand(cell, amounts) {
@@ -196,6 +204,13 @@ impl Core {
             }
             if !cell.is_usable(self.clock.now().timestamp_micros()) {
                 break;
+            }
+            if let Some(refusal) = Self::known_refusal(cell, amounts, self.now_us()) {
+                return Ok(Some(refusal));
+            }
+            // The store did not answer to somebody who asked for all who wait.
+            if cell.failures() != failures {
+                return Ok(self.decide_without_store(cell, amounts));
             }
             match self.ask(cell, amounts).await {
                 Asked::Decided(decision) => return Ok(Some(decision)),
@@ -224,6 +239,7 @@ impl Core {
             }
             Err(error) => {
                 tracing::warn!(%error, tenant = %cell.tenant_id, "metertrail: the quota store cannot be reached");
+                cell.failed();
                 Asked::Decided(self.without_store(cell, amounts, parts))
             }
         }
@@ -263,7 +279,12 @@ impl Core {
     /// Decides for a tenant whose limits cannot be read: by what the default plan says for the case that the store cannot
     /// be reached.
     fn decide_unknown(&self, tenant_id: &TenantId, amounts: Amounts<'_>, error: Error) -> Result<Decision> {
-        let cell = Arc::new(self.resolve(tenant_id, &TenantQuotas::default(), self.clock.now())?);
+        let cell = Arc::new(self.resolve(
+            &self.catalogue(),
+            tenant_id,
+            &TenantQuotas::default(),
+            self.clock.now(),
+        )?);
         if amounts.iter().any(|(quota, _)| !cell.knows(quota)) {
             return Err(error);
         }
@@ -277,6 +298,18 @@ impl Core {
         self.allowed_unchecked.fetch_add(1, Ordering::Relaxed);
         let hold = Hold::new(Arc::clone(&cell), Takes::new());
         Ok(explain(&cell, amounts, Some(hold), Verdict::Allowed, None, &[]))
+    }
+
+    /// Decides from the units at hand, and by what each limit says for the case that the store cannot be reached. Nothing if a
+    /// window ended meanwhile.
+    fn decide_without_store(&self, cell: &Arc<Cell>, amounts: Amounts<'_>) -> Option<Decision> {
+        let now = self.clock.now();
+        cell.enter(now);
+        let parts = Parts::take(cell, amounts, now, self.settings.slices)?;
+        if parts.missing.is_empty() {
+            return Some(Decision::admitted(parts.hold));
+        }
+        Some(self.without_store(cell, amounts, parts))
     }
 
     /// Decides what each limit says for the case that the store cannot be reached.
@@ -346,6 +379,7 @@ fn take_granted(
 ) -> Asked {
     let mut blocking = None;
     let mut innocent = None;
+    let mut overtaken = false;
     for (missing, answer) in parts.missing.iter().zip(granted) {
         let Some(slot) = cell.slots.get(missing.slot) else { continue };
         let fresh = slot.granted(missing.epoch, now, &missing.request, *answer);
@@ -363,9 +397,10 @@ fn take_granted(
                 Enforcement::Shadow => shadow_log(cell, missing.slot),
             }
         }
-        if slot.allowance.look().0 != missing.epoch {
-            return Asked::Overtaken;
-        }
+        overtaken |= slot.allowance.look().0 != missing.epoch;
+    }
+    if overtaken {
+        return Asked::Overtaken;
     }
     let blocking = blocking.or(innocent);
     Asked::Decided(match blocking {

@@ -220,7 +220,8 @@ impl Decision {
         self.hold
     }
 
-    /// Every limit that was looked at, in the order of the plan.
+    /// The limits that were looked at, in the order of the request; of an admission from units at hand, those that have an
+    /// amount.
     pub fn limits(&self) -> Vec<LimitView> {
         match (&self.details, &self.hold) {
             (Some(details), _) => details.limits.iter().filter_map(|seen| details.view(*seen)).collect(),

@@ -1,12 +1,12 @@
 //! The face of quotas.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use crate::quota::cell::Cell;
@@ -35,7 +35,15 @@ pub struct QuotaEnforcer {
 #[derive(Debug)]
 struct Keeping {
     stop: watch::Sender<bool>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    stage: Mutex<Stage>,
+}
+
+/// How far a shutdown has come.
+#[derive(Debug)]
+enum Stage {
+    Running(JoinHandle<()>),
+    Stopped,
+    Over,
 }
 
 /// Settings of a [`QuotaEnforcer`].
@@ -222,24 +230,33 @@ impl QuotaEnforcer {
         self.core.allowed_unchecked.load(Ordering::Relaxed)
     }
 
-    /// Admits nothing more and gives all units at hand back to the store, within a time. Shut the tracker down first:
-    /// units that its events settle are not at hand.
+    /// Admits nothing more from now on, and gives all units at hand back to the store, within a time; after an error it can be
+    /// called again. Shut the tracker down first: units that its events settle are not at hand.
     ///
     /// # Errors
-    /// [`ShutDown`](ErrorKind::ShutDown) if it was called before; [`Unavailable`](ErrorKind::Unavailable) if units could
+    /// [`ShutDown`](ErrorKind::ShutDown) if it has been done before; [`Unavailable`](ErrorKind::Unavailable) if units could
     /// not be given back: they count as forfeited until their windows end.
     pub async fn shutdown(&self, limit: Duration) -> Result<()> {
-        let task = self.keeping.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let task =
-            task.ok_or_else(|| Error::new(ErrorKind::ShutDown, "the enforcer is already shut down"))?;
-        self.keeping.stop.send_replace(true);
-        let overdue = |_| Error::new(ErrorKind::Unavailable, "the enforcer's task did not end in time");
-        let ended = tokio::time::timeout(limit, task).await.map_err(overdue)?;
-        ended.map_err(|error| {
-            Error::new(ErrorKind::Misuse, "the enforcer's task failed").with_source(error)
-        })?;
         self.core.close();
-        self.core.give_all_back().await
+        self.keeping.stop.send_replace(true);
+        let mut stage = self.keeping.stage.lock().await;
+        if matches!(*stage, Stage::Over) {
+            return Err(Error::new(ErrorKind::ShutDown, "the enforcer is already shut down"));
+        }
+        let ending = async {
+            if let Stage::Running(task) = &mut *stage {
+                let ended = task.await;
+                *stage = Stage::Stopped;
+                ended.map_err(|error| {
+                    Error::new(ErrorKind::Misuse, "the enforcer's task failed").with_source(error)
+                })?;
+            }
+            self.core.give_all_back().await
+        };
+        let overdue = |_| Error::new(ErrorKind::Unavailable, "units could not be given back in time");
+        tokio::time::timeout(limit, ending).await.map_err(overdue)??;
+        *stage = Stage::Over;
+        Ok(())
     }
 
     /// Settles an event that no units were held for.
@@ -305,7 +322,7 @@ impl QuotaEnforcerBuilder {
             Arc::new(Core::new(self.store, self.catalogue, self.clock, tick, self.zone, self.settings));
         let (stop, stopped) = watch::channel(false);
         let task = upkeep::spawn_keeper(Keeper::new(&core, self.tick, stopped))?;
-        let keeping = Keeping { stop, task: Mutex::new(Some(task)) };
+        let keeping = Keeping { stop, stage: Mutex::new(Stage::Running(task)) };
         Ok(QuotaEnforcer { core, keeping: Arc::new(keeping) })
     }
 }

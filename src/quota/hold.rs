@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rust_decimal::Decimal;
 use smallvec::SmallVec;
 
 use crate::quota::allowance::Epoch;
 use crate::quota::cell::Cell;
 use crate::quota::take::{Take, Takes};
-use crate::quota::{HolderId, LimitKey, Quota};
-use crate::usage::UsageEvent;
+use crate::quota::{COST_UNITS_PER_USD, HolderId, LimitKey, Quota};
+use crate::usage::{Cost, Measures, UsageEvent};
 
 /// Units taken for one operation. Given to it ([`Operation::hold`](crate::Operation::hold)) they are settled by the
 /// record: what was not used goes back, what was used beyond them is booked. Dropped, they go back.
@@ -41,6 +42,22 @@ impl Hold {
             self.cell.slots.get(take.slot()).is_some_and(|slot| slot.limit().quota() == quota)
         });
         held.map(|take| take.amount).max().unwrap_or(0)
+    }
+
+    /// What is held of quotas that are neither tokens nor calls: the cost, and measures of the host's own.
+    pub(crate) fn estimates(&self) -> (Option<Cost>, Measures) {
+        let (mut cost, mut measures) = (None, Measures::default());
+        for slot in self.takes.iter().filter_map(|take| self.cell.slots.get(take.slot())) {
+            let amount = Decimal::from(self.amount_of(&slot.quota));
+            match &slot.quota {
+                Quota::Cost => cost = Cost::usd(amount / Decimal::from(COST_UNITS_PER_USD)).ok(),
+                Quota::Custom(name) => {
+                    measures = measures.clone().with(name.as_str(), amount).unwrap_or(measures);
+                }
+                _ => {}
+            }
+        }
+        (cost, measures)
     }
 
     pub(crate) fn cell(&self) -> &Arc<Cell> {
@@ -134,8 +151,19 @@ impl Settling {
         for (index, slot) in cell.slots.iter().enumerate().filter(|(_, slot)| slot.allowed().is_some()) {
             let used = slot.limit().quota().used_by(event);
             let held = takes.iter().find(|take| take.slot() == index);
-            let covered = held.map_or(0, |take| take.amount.min(used));
-            if let Some(take) = held {
+            let (in_window, late): (Option<&Take>, Option<&Take>) =
+                if held.is_some_and(|take| slot.is_in_window(take.epoch, event.occurred_at())) {
+                    (held, None)
+                } else {
+                    (None, held)
+                };
+            // Taken in a window that ended before the operation began: its usage counts in the next one. What it used stays
+            // leased of the old window, where it was admitted; settled there, it could be sold again.
+            if let Some(take) = late {
+                slot.allowance.put(take.epoch, take.amount.saturating_sub(used));
+            }
+            let covered = in_window.map_or(0, |take| take.amount.min(used));
+            if let Some(take) = in_window {
                 slot.allowance.put(take.epoch, take.amount - covered);
                 parts.push(Part { slot: index, epoch: take.epoch, covered, excess: 0 });
             }

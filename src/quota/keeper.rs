@@ -42,9 +42,11 @@ impl Keeper {
                 let round = core.round();
                 tokio::pin!(round);
                 loop {
-                    match tokio::time::timeout(pause, &mut round).await {
-                        Ok(()) => break,
-                        Err(_elapsed) => core.tick.note(&*core.clock),
+                    // Whoever shuts down does not wait for the store: what the round left undone is done at the end.
+                    tokio::select! {
+                        () = &mut round => break,
+                        _ = self.stop.wait_for(|stop| *stop) => return,
+                        () = tokio::time::sleep(pause) => core.tick.note(&*core.clock),
                     }
                 }
             }

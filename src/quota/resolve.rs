@@ -5,18 +5,18 @@ use chrono::{DateTime, Utc};
 use crate::quota::cell::Cell;
 use crate::quota::core::Core;
 use crate::quota::slot::Slot;
-use crate::quota::{Limit, LimitSource, TenantQuotas};
+use crate::quota::{Catalogue, Limit, LimitSource, TenantQuotas};
 use crate::{Result, TenantId};
 
 impl Core {
     /// A tenant's limits: its overrides in force, else its plan's, else the default plan's.
     pub(crate) fn resolve(
         &self,
+        catalogue: &Catalogue,
         tenant_id: &TenantId,
         quotas: &TenantQuotas,
         now: DateTime<Utc>,
     ) -> Result<Cell> {
-        let catalogue = self.catalogue();
         let default = catalogue.default_plan()?;
         let plan = match &quotas.plan {
             Some(name) => catalogue.plan(name.as_str())?,

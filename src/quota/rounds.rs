@@ -90,9 +90,9 @@ impl Core {
             }
         }
         let kept = async {
-            self.recover(&idle).await?;
-            self.give_back(&idle).await?;
             self.renew(&answered_for).await?;
+            self.give_back(&idle).await?;
+            self.recover(&idle, false).await?;
             self.give_retired_back().await
         };
         if let Err(error) = kept.await {
@@ -142,11 +142,11 @@ impl Core {
 
     /// Puts units at hand that may have been granted without this process hearing of it: a call of a cell that got no answer,
     /// or was dropped, and was followed by none.
-    async fn recover(&self, cells: &[Arc<Cell>]) -> Result<()> {
+    /// Cells that are being asked for are waited for, or left alone: their next call finds what was granted.
+    async fn recover(&self, cells: &[Arc<Cell>], waits: bool) -> Result<()> {
         for cell in cells {
-            // Whoever is asking now has its answer, or is known to have none.
-            let _asking = cell.asking.lock().await;
-            if !cell.is_in_doubt() {
+            let asking = if waits { Some(cell.asking.lock().await) } else { cell.asking.try_lock().ok() };
+            if asking.is_none() || !cell.is_in_doubt() {
                 continue;
             }
             let now = self.clock.now();
@@ -185,8 +185,8 @@ impl Core {
         let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // Two are the list's own and this one: nothing can come back to it after this.
         let last: Vec<&Arc<Cell>> = retired.iter().filter(|cell| Arc::strong_count(cell) == 2).collect();
-        self.recover(&retired).await?;
         self.renew(&retired).await?;
+        self.recover(&retired, false).await?;
         self.give_back(&retired).await?;
         let mut kept = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|cell| !last.iter().any(|gone| Arc::ptr_eq(gone, cell)));
@@ -196,7 +196,7 @@ impl Core {
     /// Gives all units at hand back, after the last admission.
     pub(crate) async fn give_all_back(&self) -> Result<()> {
         let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let recovered = self.recover(&retired).await;
+        let recovered = self.recover(&retired, true).await;
         self.give_back(&retired).await.and(recovered)
     }
 }

@@ -195,6 +195,14 @@ impl Slot {
         Some(self.key(range))
     }
 
+    /// Whether an instant lies in the window that units of an epoch belong to.
+    pub(crate) fn is_in_window(&self, epoch: Epoch, instant: DateTime<Utc>) -> bool {
+        let books = self.read();
+        let mut accounts = std::iter::once(&books.present).chain(books.past.iter().rev());
+        let account = accounts.find(|account| account.epoch == epoch);
+        account.and_then(|account| account.range).is_some_and(|range| range.contains(instant))
+    }
+
     fn key(&self, range: TimeRange) -> LimitKey {
         LimitKey { quota: self.rest.limit.quota().clone(), window: self.rest.limit.window(), range }
     }
@@ -293,7 +301,10 @@ impl Slot {
     /// Notes how the limit stands, if its window is still the present one.
     pub(crate) fn seen(&self, key: &LimitKey, now: DateTime<Utc>, standing: Standing) {
         let mut books = self.write();
-        if books.present.range == Some(key.range) {
+        let known = books.present.known_granted;
+        // A look that was overtaken by a grant knows less than these books.
+        let is_old = known != UNKNOWN && standing.granted_here < known;
+        if books.present.range == Some(key.range) && !is_old {
             books.standing = standing;
             books.seen_at = Some(now);
         }

@@ -75,12 +75,7 @@ impl Takes {
     }
 
     #[inline]
-    pub(crate) fn parts(&self) -> (&[Take], &[Take]) {
-        (self.inline.get(..self.inlined).unwrap_or_default(), &self.more)
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Take> {
-        let (inline, more) = self.parts();
-        inline.iter().chain(more)
+        self.inline.iter().take(self.inlined).chain(&self.more)
     }
 }

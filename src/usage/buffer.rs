@@ -46,6 +46,8 @@ pub(crate) struct Segment {
     /// What some of the events used of their tenants' limits, by position, ascending.
     pub(crate) settlings: Vec<(usize, Settling)>,
     pub(crate) completion: Arc<Completion>,
+    /// Whether an attempt to write some of it ended without an answer.
+    pub(crate) may_be_written: AtomicBool,
     /// When the first event reaches its age.
     due: Instant,
 }
@@ -93,7 +95,13 @@ impl Buffer {
         if begins_segment {
             let events = queue.spare.pop().unwrap_or_else(|| Vec::with_capacity(self.segment_events));
             let (settlings, completion, due) = (Vec::new(), Arc::default(), after(self.age));
-            queue.segments.push_back(Segment { events, settlings, completion, due });
+            queue.segments.push_back(Segment {
+                events,
+                settlings,
+                completion,
+                may_be_written: AtomicBool::new(false),
+                due,
+            });
         }
         let first = queue.segments.len() == 1;
         let Some(segment) = queue.segments.back_mut() else {

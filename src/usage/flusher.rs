@@ -174,7 +174,7 @@ async fn write(
                 for event in &segment.events[part.clone()] {
                     tally.reject(event, &error);
                 }
-                segment.settlings_of(&part).iter().for_each(|(_, settling)| settling.undo());
+                segment.settle(&part, &[]);
                 results.extend(part.map(|_| Err(error.clone())));
             }
             Err(_) => {
@@ -199,18 +199,17 @@ async fn append_until_decided(
     let settlements = segment.settlements(&part);
     let mut backoff = BACKOFF_MIN;
     loop {
-        let first_attempt = backoff == BACKOFF_MIN;
         let error = match append_once(store, append_timeout, events, &settlements).await {
-            Ok(appended) if appended.len() == events.len() => {
+            Appending::Done(Ok(appended)) if appended.len() == events.len() => {
                 tally.set_last_error(None);
-                segment.settle(&part, &appended, first_attempt);
+                segment.settle(&part, &appended);
                 return Ok(appended);
             }
-            Ok(_) => Error::new(
-                ErrorKind::Store,
-                "the store answered for another number of events than it was given",
-            ),
-            Err(error) => error,
+            Appending::Done(Err(error)) if !error.is_transient() => error,
+            open => {
+                segment.may_be_written.store(true, Ordering::Release);
+                open.into_error()
+            }
         };
         tally.set_last_error(Some(error.clone()));
         if !may_pass(&error) {
@@ -228,13 +227,34 @@ async fn append_once(
     append_timeout: Duration,
     events: &[UsageEvent],
     settlements: &[Settlement],
-) -> Result<Vec<Appended>> {
+) -> Appending {
     let append = AssertUnwindSafe(store.append(events, settlements)).catch_unwind();
     match timeout(append_timeout, append).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_panic)) => Err(Error::new(ErrorKind::Store, "the store panicked while it appended")),
-        Err(_) => {
-            Err(Error::new(ErrorKind::Unavailable, format!("the store did not answer in {append_timeout:?}")))
+        Ok(Ok(result)) => Appending::Done(result),
+        Ok(Err(_panic)) => Appending::Panicked,
+        Err(_) => Appending::Overdue(append_timeout),
+    }
+}
+
+/// How an attempt ended. Only an answer says whether something was written.
+enum Appending {
+    Done(Result<Vec<Appended>>),
+    Panicked,
+    Overdue(Duration),
+}
+
+impl Appending {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Done(Err(error)) => error,
+            Self::Done(Ok(_)) => Error::new(
+                ErrorKind::Store,
+                "the store answered for another number of events than it was given",
+            ),
+            Self::Panicked => Error::new(ErrorKind::Store, "the store panicked while it appended"),
+            Self::Overdue(limit) => {
+                Error::new(ErrorKind::Unavailable, format!("the store did not answer in {limit:?}"))
+            }
         }
     }
 }
@@ -255,14 +275,15 @@ impl Segment {
         settlements.collect()
     }
 
-    /// Tells the limits what became of a part. Units of an event that did not come to count go back, unless an earlier
-    /// attempt may have written both: then they stay used.
-    fn settle(&self, part: &Range<usize>, appended: &[Appended], first_attempt: bool) {
+    /// Tells the limits what became of a part; of one that was refused there are no answers. Units of an event that did not
+    /// come to count go back, unless an attempt whose answer is not known may have written both: then they stay used.
+    fn settle(&self, part: &Range<usize>, appended: &[Appended]) {
+        let may_be_written = self.may_be_written.load(Ordering::Acquire);
         for (position, settling) in self.settlings_of(part) {
-            match appended.get(position - part.start) {
-                Some(Appended::New) => settling.recorded(),
-                Some(_) if first_attempt => settling.undo(),
-                _ => settling.recorded(),
+            if may_be_written || appended.get(position - part.start) == Some(&Appended::New) {
+                settling.recorded();
+            } else {
+                settling.undo();
             }
         }
     }

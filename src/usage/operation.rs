@@ -217,7 +217,8 @@ impl Drop for Operation {
     fn drop(&mut self) {
         if let Some(event) = self.event.take() {
             let tokens = self.estimate.unwrap_or_else(|| self.held_tokens());
-            let actual = Actual { tokens, ..Actual::default() };
+            let (cost, measures) = self.hold.as_ref().map(Hold::estimates).unwrap_or_default();
+            let actual = Actual { tokens, cost, measures, ..Actual::default() };
             drop(self.finish(event, Outcome::Abandoned, actual, None));
         }
     }

@@ -7,6 +7,7 @@ mod deciding;
 mod failing;
 mod mended;
 mod moving;
+mod reviewed;
 mod settling;
 mod windows;
 

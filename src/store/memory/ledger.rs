@@ -13,6 +13,8 @@ use crate::time::Zone;
 
 /// Slices of a window are kept so long after its end: holds may still be settled into them.
 const ENDED_KEPT: TimeDelta = TimeDelta::days(1);
+/// And so long if units of it are out, so that a clock that jumps ahead for a while takes nothing away.
+const OUT_KEPT: TimeDelta = TimeDelta::days(31);
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -87,10 +89,12 @@ impl Ledger {
         granted
     }
 
-    /// Forgets windows that ended long ago and of which nothing is out.
+    /// Forgets windows that ended long ago.
     fn prune(&mut self, now: DateTime<Utc>) {
         self.slices.retain(|key, holders| {
-            now - key.range.end() < ENDED_KEPT || holders.values().any(|slice| slice.leased() > 0)
+            let ended = now - key.range.end();
+            let is_out = holders.values().any(|slice| slice.leased() > 0);
+            ended < ENDED_KEPT || is_out && ended < OUT_KEPT
         });
     }
 

@@ -232,7 +232,14 @@ pub(super) async fn give_back(transaction: &Transaction<'_>, returned: &[Returne
         (&starts, Type::TIMESTAMPTZ_ARRAY),
         (&units, Type::INT8_ARRAY),
     ];
+    lock_slices(transaction, &tenants, &holders).await?;
     transaction.query_typed(sql::RETURN_QUOTA_SLICES, &parameters).await.map_err(from_postgres)?;
+    Ok(())
+}
+
+async fn lock_slices(transaction: &Transaction<'_>, tenants: &[&str], holders: &[Uuid]) -> Result<()> {
+    let parameters: [Parameter<'_>; 2] = [(&tenants, Type::TEXT_ARRAY), (&holders, Type::UUID_ARRAY)];
+    transaction.query_typed(sql::LOCK_QUOTA_SLICES, &parameters).await.map_err(from_postgres)?;
     Ok(())
 }
 
@@ -245,6 +252,7 @@ pub(super) async fn renew(
     let holders: Vec<Uuid> = held.iter().map(|(_, holder)| holder.as_uuid()).collect();
     let parameters: [Parameter<'_>; 3] =
         [(&tenants, Type::TEXT_ARRAY), (&holders, Type::UUID_ARRAY), (&expires_at, Type::TIMESTAMPTZ)];
+    lock_slices(transaction, &tenants, &holders).await?;
     transaction.query_typed(sql::RENEW_QUOTA_SLICES, &parameters).await.map_err(from_postgres)?;
     let rows = transaction
         .query_typed(sql::QUOTA_REVISIONS, &[(&tenants, Type::TEXT_ARRAY)])

@@ -45,6 +45,7 @@ statements! {
     LOCK_AUDIT_SUBJECT = "lock_audit_subject";
     LOCK_MIGRATIONS = "lock_migrations";
     LOCK_QUOTAS = "lock_quotas";
+    LOCK_QUOTA_SLICES = "lock_quota_slices";
     LOCK_USAGE_METRICS = "lock_usage_metrics";
     MISSING_AUDIT_PARTITIONS = "missing_audit_partitions";
     MISSING_USAGE_PARTITIONS = "missing_usage_partitions";

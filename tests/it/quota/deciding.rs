@@ -170,7 +170,7 @@ async fn a_decision_explains_itself(bed: Bed) {
     assert_eq!((blocking.resets_at(), refused.retry()), (Some(midnight), Some(Retry::At(midnight))));
     assert_eq!(
         refused.to_string(),
-        "refused: 50 of 200 tokens by day are used, 80 are held or leased; again from 2026-03-02 00:00:00 UTC"
+        "refused: 50 of 200 tokens by day are used, 80 are held or leased, 100 were asked for; again from 2026-03-02 00:00:00 UTC"
     );
     let allowed = quotas.enforce(&acme(), &Quota::Tokens, 70).await.unwrap();
     assert_eq!((allowed.to_string().as_str(), allowed.retry()), ("allowed", None));

@@ -48,8 +48,8 @@ CREATE TABLE metertrail.quota_slices (
     PRIMARY KEY (tenant_id, quota, window_type, window_start, holder_id)
 ) WITH (fillfactor = 80);
 
--- Units that events used up, written in the transaction of the events and folded into the slices when units are asked for
--- or rolled up: inserts only, so that no append waits for a tenant's lock.
+-- Units that events used up, written in the transaction of the events and folded into the slices when units are asked for:
+-- inserts only, so that no append waits for a tenant's lock.
 CREATE TABLE metertrail.quota_settlements (
     tenant_id text COLLATE "C" NOT NULL,
     batch_id uuid NOT NULL,
@@ -65,7 +65,7 @@ CREATE TABLE metertrail.quota_settlements (
 -- same for all tenants and windows.
 
 -- Locks a tenant's row until the end of the transaction, so that requests for its units take turns; folds what events used
--- up into its slices; and removes slices of windows that ended before an instant and of which nothing is out.
+-- up into its slices; and removes slices of windows that ended before an instant.
 CREATE FUNCTION metertrail.lock_quotas(tenant text, ended_before timestamptz) RETURNS void
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
@@ -73,6 +73,13 @@ BEGIN
     IF NOT FOUND THEN
         INSERT INTO metertrail.quota_tenants (tenant_id) VALUES (tenant) ON CONFLICT (tenant_id) DO NOTHING;
         PERFORM FROM metertrail.quota_tenants WHERE tenant_id = tenant FOR UPDATE;
+    END IF;
+    -- Whoever locks several slices does so in the order of their keys.
+    IF EXISTS (SELECT FROM metertrail.quota_settlements WHERE tenant_id = tenant) THEN
+        PERFORM FROM metertrail.quota_slices
+        WHERE tenant_id = tenant
+        ORDER BY quota, window_type, window_start, holder_id
+        FOR UPDATE;
     END IF;
     WITH taken AS (
         DELETE FROM metertrail.quota_settlements
@@ -92,8 +99,13 @@ BEGIN
         AND slices.window_start = sums.window_start
         AND slices.holder_id = sums.holder_id;
     IF ended_before IS NOT NULL THEN
+        -- Where something is out, by two clocks and a month later: a caller's clock that runs ahead must not end a window
+        -- that others are in.
         DELETE FROM metertrail.quota_slices
-        WHERE tenant_id = tenant AND window_end < ended_before AND granted - returned - settled <= 0;
+        WHERE tenant_id = tenant
+            AND window_end < ended_before
+            AND (granted - returned - settled <= 0
+                OR window_end < least(ended_before, now()) - interval '31 days');
     END IF;
 END;
 $$;
