@@ -44,8 +44,12 @@ fn main() -> Outcome<()> {
     })
 }
 
+fn writer_key() -> Outcome<AuditSigningKey> {
+    Ok(AuditSigningKey::from_seed("example.org/writer", [1; 32])?)
+}
+
 fn keys() -> Outcome<StaticKeys> {
-    let writer = AuditSigningKey::generate("example.org/writer")?;
+    let writer = writer_key()?;
     Ok(StaticKeys::new().writer(writer).sealer(AuditSigningKey::generate("example.org/sealer")?))
 }
 
@@ -68,7 +72,7 @@ fn events(count: usize, tenants: usize) -> Outcome<Vec<AuditEvent>> {
 async fn sealing(store: &PostgresStore, mut client: Client) -> Outcome<()> {
     let rounds = if is_quick() { 2 } else { 200 };
     client.batch_execute("CREATE TABLE public.bare (LIKE metertrail.audit_events INCLUDING ALL)").await?;
-    let key = AuditSigningKey::generate("example.org/writer")?;
+    let key = writer_key()?;
     let mut chain = WriterChain::new();
     let (mut sealed, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..rounds {

@@ -149,6 +149,7 @@ impl AuditLogBuilder {
             clock: Arc::clone(&self.clock),
             tally: Arc::clone(&tally),
             anchors: self.anchors,
+            anchored: Arc::default(),
             origin: self.origin,
             seen: Arc::default(),
         };

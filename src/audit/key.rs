@@ -28,6 +28,10 @@ pub trait AuditKeys: fmt::Debug + Send + Sync + 'static {
     /// The key that signs this process's batches.
     fn writer_key(&self) -> Option<AuditSigningKey>;
 
+    /// The public keys of all writers, former ones included. A sealer does not seal a batch that none of them signed; if there
+    /// are none, it looks at hashes only.
+    fn writer_verifying_keys(&self) -> Vec<AuditVerifyingKey>;
+
     /// The key that signs epochs.
     fn sealer_key(&self) -> Option<AuditSigningKey>;
 
@@ -45,6 +49,10 @@ pub struct NoKeys;
 impl AuditKeys for NoKeys {
     fn writer_key(&self) -> Option<AuditSigningKey> {
         None
+    }
+
+    fn writer_verifying_keys(&self) -> Vec<AuditVerifyingKey> {
+        Vec::new()
     }
 
     fn sealer_key(&self) -> Option<AuditSigningKey> {
@@ -74,6 +82,7 @@ impl AuditKeys for NoKeys {
 #[derive(Clone, Default)]
 pub struct StaticKeys {
     writer: Option<AuditSigningKey>,
+    other_writers: Vec<AuditVerifyingKey>,
     sealer: Option<AuditSigningKey>,
     former_sealers: Vec<AuditVerifyingKey>,
     wrapping: Option<[u8; 32]>,
@@ -89,6 +98,13 @@ impl StaticKeys {
     #[must_use]
     pub fn writer(mut self, key: AuditSigningKey) -> Self {
         self.writer = Some(key);
+        self
+    }
+
+    /// The public key of a writer that has another key, or of this one before a rotation: its batches are sealed, too.
+    #[must_use]
+    pub fn other_writer(mut self, key: AuditVerifyingKey) -> Self {
+        self.other_writers.push(key);
         self
     }
 
@@ -119,6 +135,11 @@ impl AuditKeys for StaticKeys {
         self.writer.clone()
     }
 
+    fn writer_verifying_keys(&self) -> Vec<AuditVerifyingKey> {
+        let own = self.writer.as_ref().map(AuditSigningKey::verifying_key);
+        self.other_writers.iter().cloned().chain(own).collect()
+    }
+
     fn sealer_key(&self) -> Option<AuditSigningKey> {
         self.sealer.clone()
     }
@@ -137,6 +158,7 @@ impl fmt::Debug for StaticKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StaticKeys")
             .field("writer", &self.writer)
+            .field("other_writers", &self.other_writers)
             .field("sealer", &self.sealer)
             .field("former_sealers", &self.former_sealers)
             .field("wrapping", &self.wrapping.map(|_| ".."))

@@ -1,7 +1,7 @@
 //! Data about a person, which can be forgotten without breaking a seal.
 //!
 //! What is sealed is a salted commitment and a ciphertext. The salt lies inside of the ciphertext, so that deleting the
-//! subject's key deletes both: what is left says nothing, and every proof still verifies.
+//! subject's key deletes both: what is left says nothing but how long it was, and every proof still verifies.
 
 use std::fmt;
 

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::audit::writer::{Tally, bounded};
-use crate::audit::{Anchor, AuditKeys, AuditState, Checkpoint, Ledger};
+use crate::audit::{Anchor, AuditKeys, AuditState, AuditVerifyingKey, BatchRecord, Checkpoint, Ledger};
 use crate::store::AuditStore;
 use crate::time::Clock;
 use crate::time::timer::{Instant, with_jitter};
@@ -16,6 +16,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// Batches in one epoch, so that no step is large.
 const EPOCH_BATCHES_MAX: u32 = 100;
+/// A sealer looks behind so many batches that it must not seal.
+const UNSIGNED_BATCHES_MAX: u32 = 1_600;
 /// A step that takes longer is given up and tried again.
 const SEAL_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often a step is tried when somebody else seals at the same time.
@@ -29,6 +31,8 @@ pub(crate) struct Sealer {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) anchors: Vec<Arc<dyn Anchor>>,
+    /// The latest checkpoint that each anchor has taken.
+    pub(crate) anchored: Arc<tokio::sync::Mutex<Vec<Option<Checkpoint>>>>,
     pub(crate) origin: String,
     /// The longest log that this process has seen: one that is shorter was cut back.
     pub(crate) seen: Arc<Mutex<Option<Checkpoint>>>,
@@ -49,36 +53,54 @@ impl Sealer {
         let mut last = None;
         let sealed = loop {
             match bounded(SEAL_TIMEOUT, self.seal_once()).await {
-                Ok(Some(checkpoint)) => last = Some(checkpoint),
-                Ok(None) => break Ok(()),
+                Ok(Sealed::Epoch(checkpoint)) => last = Some(checkpoint),
+                Ok(Sealed::Nothing) => break Ok(None),
+                Ok(Sealed::Refused(error)) => break Ok(Some(error)),
                 Err(error) => break Err(error),
             }
         };
-        self.tally.set_seal_error(sealed.as_ref().err().cloned());
-        if let Some(checkpoint) = &last {
-            self.publish(checkpoint).await;
-        }
-        sealed.map(|()| last)
+        let anchored = self.publish().await;
+        let refused = sealed.as_ref().ok().cloned().flatten();
+        self.tally.set_seal_error(sealed.as_ref().err().cloned().or(refused).or(anchored));
+        sealed.map(|_| last)
     }
 
-    async fn seal_once(&self) -> Result<Option<Checkpoint>> {
+    async fn seal_once(&self) -> Result<Sealed> {
+        let writers = self.keys.writer_verifying_keys();
+        let mut asked = EPOCH_BATCHES_MAX;
         for _ in 0..TRIES_MAX {
-            let batches = self.store.unsealed_batches(EPOCH_BATCHES_MAX).await?;
+            let mut batches = self.store.unsealed_batches(asked).await?;
             if batches.is_empty() {
-                return Ok(None);
+                return Ok(Sealed::Nothing);
+            }
+            let is_full = u32::try_from(batches.len()).is_ok_and(|found| found >= asked);
+            batches.retain(|batch| writers.is_empty() || is_of_a_writer(batch, &writers));
+            if batches.is_empty() && is_full && asked < UNSIGNED_BATCHES_MAX {
+                // What is to be sealed stands behind what is not.
+                asked = asked.saturating_mul(4);
+                continue;
+            }
+            if batches.is_empty() {
+                let what = "batches that no writer's key signed are not sealed";
+                tracing::error!("metertrail: {what}");
+                return Ok(Sealed::Refused(Error::new(ErrorKind::Store, what)));
             }
             let key = self.keys.sealer_key();
             let mut trusted = self.keys.former_sealer_keys();
             trusted.extend(key.as_ref().map(crate::audit::AuditSigningKey::verifying_key));
             let state = self.store.audit_state().await?;
             self.check_seen(&state)?;
+            if key.is_none() && is_signed(&state)? {
+                // A process without a key must not end the log of those who have one.
+                return Ok(Sealed::Nothing);
+            }
             let ledger = Ledger::open(state, &trusted)?;
             let epoch = ledger.seal(&batches, &self.origin, key.as_ref(), self.clock.now())?;
             if self.store.append_epoch(&epoch).await? {
                 self.tally.epochs.fetch_add(1, Ordering::Relaxed);
                 let checkpoint: Checkpoint = epoch.epoch.checkpoint.parse()?;
                 *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint.clone());
-                return Ok(Some(checkpoint));
+                return Ok(Sealed::Epoch(checkpoint));
             }
         }
         Err(Error::new(ErrorKind::Unavailable, "others seal the audit trail all the time"))
@@ -104,12 +126,42 @@ impl Sealer {
         ))
     }
 
-    async fn publish(&self, checkpoint: &Checkpoint) {
-        for anchor in &self.anchors {
-            if let Err(error) = bounded(SEAL_TIMEOUT, anchor.publish(checkpoint)).await {
-                tracing::error!(%error, ?anchor, "metertrail: a checkpoint could not be anchored");
-                self.tally.set_seal_error(Some(error));
+    /// Gives the latest checkpoint that this process sealed to every anchor that has not taken it yet; one that fails is
+    /// tried again at the next turn.
+    async fn publish(&self) -> Option<Error> {
+        let latest = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let mut anchored = self.anchored.lock().await;
+        anchored.resize(self.anchors.len(), None);
+        let mut failed = None;
+        for (anchor, taken) in self.anchors.iter().zip(anchored.iter_mut()) {
+            if taken.as_ref() == Some(&latest) {
+                continue;
+            }
+            match bounded(SEAL_TIMEOUT, anchor.publish(&latest)).await {
+                Ok(()) => *taken = Some(latest.clone()),
+                Err(error) => {
+                    tracing::error!(%error, ?anchor, "metertrail: a checkpoint could not be anchored");
+                    failed = Some(error);
+                }
             }
         }
+        failed
     }
+}
+
+/// What one step came to.
+enum Sealed {
+    Epoch(Checkpoint),
+    Nothing,
+    /// All that is left must not be sealed.
+    Refused(Error),
+}
+
+fn is_of_a_writer(batch: &BatchRecord, writers: &[AuditVerifyingKey]) -> bool {
+    batch.open().is_ok() && batch.is_signed_by(writers)
+}
+
+fn is_signed(state: &AuditState) -> Result<bool> {
+    let latest = state.epoch.as_ref().map(|epoch| epoch.checkpoint.parse::<Checkpoint>()).transpose()?;
+    Ok(latest.is_some_and(|latest| latest.is_signed()))
 }

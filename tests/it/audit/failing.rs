@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use metertrail::audit::{
-    AuditEvent, AuditLog, AuditQuery, AuditState, BatchRecord, KeptNode, NewEpoch, SealedBatch, StoredEpoch,
-    TreeLeaf, WriterChain, WriterId,
+    AuditEvent, AuditLog, AuditQuery, AuditSigningKey, AuditState, BatchRecord, KeptNode, NewEpoch,
+    SealedBatch, StaticKeys, StoredEpoch, TreeLeaf, WriterChain, WriterId, prove,
 };
 use metertrail::store::{AuditRow, AuditStore, BatchAppended, KeyErased};
 use metertrail::time::Clock;
 use metertrail::{Error, ErrorKind, EventId, Label, Page, Result, TenantId};
 use uuid::Uuid;
 
-use super::{Bed, MINUTE, keys, on_both_stores, uploaded};
+use super::{Bed, MINUTE, keep, keys, on_both_stores, tenant, uploaded};
 
 on_both_stores! {
     a_lost_answer_counts_once,
     a_refused_event_stands_alone,
     a_chain_that_somebody_else_writes_is_left,
+    what_no_writer_signed_is_not_sealed,
+    a_process_without_keys_does_not_seal_a_signed_log,
 }
 
 /// What goes wrong with an append.
@@ -250,4 +252,50 @@ async fn a_log_that_meets_another_batch_in_its_place_begins_a_new_chain() {
     let report = bed.verified().await;
     assert!(report.is_clean(), "{:?}", report.findings);
     assert_eq!((report.events, report.batches), (3, 3));
+}
+
+/// A batch that no writer signed, put in by SQL with its marker, is left alone by an honest sealer, which goes on with the rest.
+async fn what_no_writer_signed_is_not_sealed(bed: Bed) {
+    let stranger = AuditLog::builder(Arc::clone(&bed.store))
+        .clock(bed.clock.clone())
+        .keys(StaticKeys::new().writer(AuditSigningKey::from_seed("example.org/stranger", [9; 32]).unwrap()))
+        .seal_interval(None)
+        .start()
+        .unwrap();
+    keep(&stranger, &[vec![uploaded("acme", 1)]]).await;
+    let log = bed.log();
+    keep(&log, &[vec![uploaded("acme", 2)]]).await;
+    let checkpoint = log.seal_epoch().await.unwrap().expect("the signed batch is sealed");
+    assert_eq!(checkpoint.size(), 1);
+    assert!(log.health().seal_error.is_some(), "nobody is told of the batch that is left");
+    bed.clock.advance(60 * MINUTE);
+    let trail = log.tenant_audit_trail(&tenant("acme"), 1).await.unwrap();
+    let mut proven = Vec::new();
+    for event in &trail {
+        proven.push(prove(&bed.store, &event.tenant_id, event.id()).await.unwrap().is_some());
+    }
+    proven.sort_unstable();
+    assert_eq!(proven, [false, true]);
+    // A log that knows the stranger seals its batch.
+    let known = AuditSigningKey::from_seed("example.org/stranger", [9; 32]).unwrap().verifying_key();
+    let knowing = bed.builder().keys(keys().other_writer(known)).start().unwrap();
+    assert!(knowing.seal_epoch().await.unwrap().is_some());
+    assert!(knowing.health().seal_error.is_none());
+}
+
+/// A process that has no keys reads and writes beside those that have them; it does not seal in their place.
+async fn a_process_without_keys_does_not_seal_a_signed_log(bed: Bed) {
+    let log = bed.log();
+    keep(&log, &[vec![uploaded("acme", 1)]]).await;
+    log.seal_epoch().await.unwrap().unwrap();
+    keep(&log, &[vec![uploaded("acme", 2)]]).await;
+    let keyless = AuditLog::builder(Arc::clone(&bed.store))
+        .clock(bed.clock.clone())
+        .seal_interval(None)
+        .start()
+        .unwrap();
+    assert!(keyless.seal_epoch().await.unwrap().is_none());
+    assert!(log.seal_epoch().await.unwrap().is_some(), "the log cannot be gone on with");
+    let report = bed.verified().await;
+    assert!(report.is_clean(), "{report:?}");
 }
