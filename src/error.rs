@@ -72,6 +72,12 @@ impl Error {
         matches!(self.inner.kind, ErrorKind::Unavailable | ErrorKind::BufferFull)
     }
 
+    /// Whether the fault of a write lies with the store and not with what is written. A missing schema is repaired by a
+    /// migration, so it is waited for: nothing that was accepted is lost by it.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.is_transient() || self.kind() == ErrorKind::Schema
+    }
+
     /// An error of a store written outside of this crate.
     ///
     /// ```

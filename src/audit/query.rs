@@ -155,12 +155,7 @@ impl AuditQuery {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `cursor` if it is not of this query.
     pub fn position(&self) -> Result<Option<EventId>> {
-        let Some(cursor) = &self.after else {
-            return Ok(None);
-        };
-        let position = Uuid::from_bytes(cursor.position(self.fingerprint())?);
-        let id = EventId::from_uuid(position).map_err(|_| Error::invalid("cursor", "holds no event id"))?;
-        Ok(Some(id))
+        self.after.as_ref().map(|cursor| EventId::of_cursor(cursor, self.fingerprint())).transpose()
     }
 
     /// Whether an event belongs to the answer, leaving the cursor aside.

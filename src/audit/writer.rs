@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::audit::queue::{Pending, Queue};
 use crate::audit::vault::Vault;
 use crate::audit::{AuditEvent, SealedBatch, WriterChain};
 use crate::store::BatchAppended;
 use crate::time::Clock;
-use crate::time::timer::Instant;
+use crate::time::timer::{Instant, passed, with_jitter};
 use crate::{Error, ErrorKind, Result};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
@@ -170,12 +170,12 @@ impl Writer {
                 Err(error) => error,
             };
             self.tally.set_write_error(Some(error.clone()));
-            if !may_pass(&error) {
+            if !error.may_pass() {
                 return Err(error);
             }
             self.tally.retries.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%error, "metertrail: writing the audit trail failed, trying again");
-            tokio::time::sleep(crate::time::timer::with_jitter(backoff)).await;
+            tokio::time::sleep(with_jitter(backoff)).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
@@ -248,19 +248,6 @@ pub(crate) async fn bounded<T>(limit: Duration, call: impl Future<Output = Resul
         Err(_) => {
             Err(Error::new(ErrorKind::Unavailable, format!("the audit store did not answer in {limit:?}")))
         }
-    }
-}
-
-/// Whether the fault lies with the store and not with the events.
-fn may_pass(error: &Error) -> bool {
-    error.is_transient() || error.kind() == ErrorKind::Schema
-}
-
-/// Waits for an instant; for ever if there is none.
-async fn passed(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
 

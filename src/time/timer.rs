@@ -17,6 +17,14 @@ pub(crate) fn is_over(instant: Instant) -> bool {
     instant <= Instant::now()
 }
 
+/// Waits for an instant; for ever if there is none.
+pub(crate) async fn passed(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Between a half and the whole of a duration, so that many processes do not come in step.
 pub(crate) fn with_jitter(duration: Duration) -> Duration {
     let random = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);

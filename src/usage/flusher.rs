@@ -11,11 +11,11 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::quota::{Settlement, Settling};
 use crate::store::{Appended, Store};
-use crate::time::timer::{Instant, with_jitter};
+use crate::time::timer::{Instant, passed, with_jitter};
 use crate::usage::ack::Completion;
 use crate::usage::buffer::{Buffer, Segment};
 use crate::usage::{FlushPolicy, UsageEvent};
@@ -212,7 +212,7 @@ async fn append_until_decided(
             }
         };
         tally.set_last_error(Some(error.clone()));
-        if !may_pass(&error) {
+        if !error.may_pass() {
             return Err(error);
         }
         tally.retries.fetch_add(1, Ordering::Relaxed);
@@ -287,20 +287,6 @@ impl Segment {
             }
         }
     }
-}
-
-/// Waits for an instant; for ever if there is none.
-async fn passed(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Whether the fault lies with the store and not with the events. A missing schema is repaired by a migration, so it is
-/// waited for: no accepted event is lost by it.
-fn may_pass(error: &Error) -> bool {
-    error.is_transient() || error.kind() == ErrorKind::Schema
 }
 
 /// A flusher that is dropped in the middle, with its runtime, leaves nobody waiting: not those whose events are in the

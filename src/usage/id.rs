@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid, Variant};
 
+use crate::page::Cursor;
 use crate::time::{TIME_MAX, TIME_MIN};
 use crate::{Error, Result};
 
@@ -38,6 +39,12 @@ impl EventId {
     /// Any UUID, as a bound.
     pub(crate) fn bound(id: Uuid) -> Self {
         Self(id)
+    }
+
+    /// The id of the event that a page begins after.
+    pub(crate) fn of_cursor(cursor: &Cursor, fingerprint: [u8; 16]) -> Result<Self> {
+        Self::from_uuid(Uuid::from_bytes(cursor.position(fingerprint)?))
+            .map_err(|_| Error::invalid("cursor", "holds no event id"))
     }
 
     /// A new id for an operation that starts at this instant. Instants outside of the crate's range of time
