@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use deadpool_postgres::{Manager, Pool, Runtime};
 use metertrail::quota::Settlement;
@@ -207,7 +208,8 @@ impl Store for FlawedStore {
             Flaw::WritesInTwo => {
                 let (left, right) = batch.split_at(batch.len() / 2);
                 let mut answers = self.store.append(left, &[]).await?;
-                tokio::task::yield_now().await;
+                // Long enough that whoever looks sees it, however busy the machine.
+                tokio::time::sleep(Duration::from_millis(5)).await;
                 answers.extend(self.store.append(right, &[]).await?);
                 return Ok(answers);
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
@@ -117,6 +118,12 @@ async fn finds(flaw: Flaw, cases: &[&str]) {
     }
 }
 
+/// Stays between two steps that should be one for long enough that whoever is looking sees it, however busy the
+/// machine: a task that only yields can pass here while the other thread is not scheduled at all.
+async fn in_between() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+}
+
 /// The memory store with something wrong.
 #[derive(Debug)]
 struct FlawedStore {
@@ -200,9 +207,7 @@ impl Store for FlawedStore {
                 for settlement in settlements {
                     self.free(&batch[settlement.event].tenant_id, settlement).await?;
                 }
-                for _ in 0..100 {
-                    tokio::task::yield_now().await;
-                }
+                in_between().await;
                 self.store.append(batch, &[]).await
             }
             Flaw::SettlesEveryTime => {
@@ -221,7 +226,7 @@ impl Store for FlawedStore {
         let keys: Vec<LimitKey> = request.slices.iter().map(|slice| self.key(&slice.key)).collect();
         let seen = self.store.standing(&request.tenant_id, request.holder, &keys, request.now).await?;
         if self.flaw == Flaw::GrantsWithoutTurns {
-            tokio::task::yield_now().await;
+            in_between().await;
         }
         let slices = request.slices.iter().zip(&seen);
         request.slices = slices.map(|(slice, standing)| self.slice(slice, standing)).collect();
