@@ -9,7 +9,8 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use metertrail::audit::{
-    Actor, AuditEvent, AuditLog, AuditSigningKey, ChatAudit, StaticKeys, UserAgent, WriterChain, prove,
+    Actor, AuditEvent, AuditLog, AuditSigningKey, ChatAudit, Origin, StaticKeys, UserAgent, WriterChain,
+    prove,
 };
 use metertrail::store::AuditStore;
 use metertrail::testing::postgres::{TestPostgres, TestPostgresOptions};
@@ -27,6 +28,10 @@ const BATCH: usize = 1_000;
 const TENANTS: usize = 100;
 /// How much slower sealing may make the writing of a batch.
 const OVERHEAD_MAX: f64 = 1.25;
+/// How many batches an epoch seals here.
+const EPOCH_BATCHES: u32 = 10;
+/// How many tenants there are besides the one whose event is proved.
+const OTHERS: usize = 10_000;
 const PROOF_MAX: Duration = Duration::from_millis(10);
 
 fn main() -> Outcome<()> {
@@ -50,7 +55,7 @@ fn writer_key() -> Outcome<AuditSigningKey> {
 
 fn keys() -> Outcome<StaticKeys> {
     let writer = writer_key()?;
-    Ok(StaticKeys::new().writer(writer).sealer(AuditSigningKey::generate("example.org/sealer")?))
+    Ok(StaticKeys::new().writer(writer).sealer(AuditSigningKey::from_seed("example.org/sealer", [2; 32])?))
 }
 
 fn events(count: usize, tenants: usize) -> Outcome<Vec<AuditEvent>> {
@@ -69,13 +74,25 @@ fn events(count: usize, tenants: usize) -> Outcome<Vec<AuditEvent>> {
     tenants.iter().cycle().take(count).map(event).collect()
 }
 
+/// One event of each of many tenants.
+fn others() -> Outcome<Vec<AuditEvent>> {
+    let said =
+        ChatAudit::MessageReceived { session: Label::new("session", "s-1")?, characters: 1, attachments: 0 };
+    let event = |n| {
+        let tenant = TenantId::new(format!("other-{n:05}"))?;
+        Ok(AuditEvent::new(tenant, SystemClock.now(), Actor::user("u-71")?, &said)?)
+    };
+    (0..OTHERS).map(event).collect()
+}
+
 async fn sealing(store: &PostgresStore, mut client: Client) -> Outcome<()> {
-    let rounds = if is_quick() { 2 } else { 200 };
+    let rounds: u32 = if is_quick() { 10 } else { 200 };
     client.batch_execute("CREATE TABLE public.bare (LIKE metertrail.audit_events INCLUDING ALL)").await?;
     let key = writer_key()?;
-    let mut chain = WriterChain::new();
-    let (mut sealed, mut bare) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
+    let mut chain = WriterChain::new(Origin::default());
+    let log = AuditLog::builder(store.clone()).keys(keys()?).seal_interval(None).start()?;
+    let (mut sealed, mut bare, mut epochs) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=rounds {
         let batch = events(BATCH, TENANTS)?;
         let started = Instant::now();
         let batch = chain.seal(batch, Some(&key), SystemClock.now())?;
@@ -87,6 +104,11 @@ async fn sealing(store: &PostgresStore, mut client: Client) -> Outcome<()> {
         let started = Instant::now();
         copy(&mut client, &batch).await?;
         bare.push(started.elapsed());
+        if round % EPOCH_BATCHES == 0 {
+            let started = Instant::now();
+            log.seal_epoch().await?;
+            epochs.push(started.elapsed() / EPOCH_BATCHES);
+        }
     }
     let (sealed, bare) = (median(&sealed), median(&bare));
     let overhead = ratio(bare, sealed);
@@ -97,6 +119,12 @@ async fn sealing(store: &PostgresStore, mut client: Client) -> Outcome<()> {
     table.row(&[&"rows only", &thousands_per_second(BATCH, bare), &"1.00"]);
     let cost = format!("{overhead:.2} (aim: at most {OVERHEAD_MAX}: {})", verdict(overhead <= OVERHEAD_MAX));
     table.row(&[&"sealed", &thousands_per_second(BATCH, sealed), &cost]);
+    if !epochs.is_empty() {
+        let whole = sealed + median(&epochs);
+        let cost = format!("{:.2}", ratio(bare, whole));
+        let name = format!("and its share of an epoch every {EPOCH_BATCHES} batches");
+        table.row(&[&name, &thousands_per_second(BATCH, whole), &cost]);
+    }
     table.print();
     Ok(())
 }
@@ -170,6 +198,10 @@ async fn copy(client: &mut Client, batch: &[AuditEvent]) -> Outcome<()> {
 
 async fn proving(store: &PostgresStore, count: usize) -> Outcome<()> {
     let log = AuditLog::builder(store.clone()).keys(keys()?).seal_interval(None).start()?;
+    let batch =
+        WriterChain::new(Origin::default()).seal(others()?, Some(&writer_key()?), SystemClock.now())?;
+    store.append_audit(&batch).await?;
+    log.seal_epoch().await?;
     let mut ids = Vec::new();
     let started = Instant::now();
     for _ in 0..count / BATCH {
@@ -194,7 +226,10 @@ async fn proving(store: &PostgresStore, count: usize) -> Outcome<()> {
         proofs.push(started.elapsed());
     }
     let proof = median(&proofs);
-    let mut table = Table::new(format!("The proof of one of {count} events of a tenant"), &["", ""]);
+    let mut table = Table::new(
+        format!("The proof of one of {count} events of a tenant among {OTHERS} others"),
+        &["", ""],
+    );
     table.row(&[&"written", &thousands_per_second(count, written)]);
     table.row(&[&"sealed into the tree", &thousands_per_second(count, sealed)]);
     let milliseconds = format!("{:.2} ms", proof.as_secs_f64() * 1_000.0);

@@ -125,8 +125,8 @@ async fn write(log: &AuditLog) -> Result<(Vec<AuditEvent>, Checkpoint)> {
 
 fn verifier_of(store: impl AuditStore, keys: &StaticKeys) -> Result<Verifier> {
     use metertrail::audit::AuditKeys;
-    let writer = keys.writer_key().ok_or("there is no writer's key")?;
-    let sealer = keys.sealer_key().ok_or("there is no sealer's key")?;
+    let writer = keys.writer_key()?.ok_or("there is no writer's key")?;
+    let sealer = keys.sealer_key()?.ok_or("there is no sealer's key")?;
     println!("verify with {} and {}", writer.verifying_key(), sealer.verifying_key());
     Ok(Verifier::new(store).writer_key(writer.verifying_key()).sealer_key(sealer.verifying_key()))
 }

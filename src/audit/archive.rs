@@ -1,6 +1,6 @@
 //! A whole trail in a directory, for those who verify it elsewhere, with a public key and nothing else.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
@@ -11,7 +11,8 @@ use uuid::Uuid;
 use crate::audit::hash::{from_hex, to_hex};
 use crate::audit::tree::{Frontier, TILE_LEVELS};
 use crate::audit::{
-    AuditEvent, AuditState, BatchRecord, ExportFormat, Hash, StoredEpoch, TenantHead, TreeLeaf, WriterId,
+    AuditEvent, AuditState, BatchRecord, ExportFormat, Hash, ManifestEntry, StoredEpoch, TenantHead,
+    TreeLeaf, WriterId,
 };
 use crate::store::{AUDIT_READ_MAX, AuditRow, AuditStore, AuditTables};
 use crate::usage::EventId;
@@ -36,6 +37,7 @@ pub struct Exported {
 }
 
 #[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 struct BatchLine {
     writer_id: WriterId,
     sequence: u64,
@@ -45,6 +47,7 @@ struct BatchLine {
 }
 
 #[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 struct EpochLine {
     number: u64,
     record: String,
@@ -53,6 +56,7 @@ struct EpochLine {
 }
 
 #[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 struct HeadLine {
     tenant_id: TenantId,
     size: u64,
@@ -61,6 +65,7 @@ struct HeadLine {
 }
 
 #[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 struct NodeLine {
     tenant_id: TenantId,
     level: u8,
@@ -208,18 +213,17 @@ async fn export_batches(
 
 /// Reads a trail from a directory that [`export_trail`] wrote. Give it to a
 /// [`MemoryStore::from_audit_tables`](crate::MemoryStore::from_audit_tables), and that to a
-/// [`Verifier`](crate::audit::Verifier). It takes memory for all of it.
+/// [`Verifier`](crate::audit::Verifier), with the time of the export as `now`. It takes memory for all of it.
 ///
 /// # Errors
 /// [`Unavailable`](ErrorKind::Unavailable) if a file cannot be read; [`InvalidInput`](ErrorKind::InvalidInput) on `line` if
-/// one holds something else.
+/// one is not to the byte what the export writes, or speaks of the same thing as another; the message says which.
 pub fn read_trail(directory: impl AsRef<Path>) -> Result<AuditTables> {
     let directory = directory.as_ref();
     let mut tables = AuditTables::default();
     each_line(directory, EVENTS, |line| {
         let event = AuditEvent::from_json(line)?;
-        tables.events.insert((event.tenant_id.clone(), event.id()), event);
-        Ok(())
+        put(&mut tables.events, (event.tenant_id.clone(), event.id()), event)
     })?;
     each_line(directory, BATCHES, |line| {
         let line: BatchLine = parsed(line)?;
@@ -230,32 +234,39 @@ pub fn read_trail(directory: impl AsRef<Path>) -> Result<AuditTables> {
             manifest: bytes(&line.manifest)?,
             signature: line.signature.as_deref().map(bytes).transpose()?,
         };
-        tables.batches.insert((batch.writer_id, batch.sequence), batch);
-        Ok(())
+        put(&mut tables.batches, (batch.writer_id, batch.sequence), batch)
     })?;
     each_line(directory, EPOCHS, |line| {
         let line: EpochLine = parsed(line)?;
         let (record, frontier) = (bytes(&line.record)?, bytes(&line.frontier)?);
         let epoch = StoredEpoch { number: line.number, record, checkpoint: line.checkpoint, frontier };
-        tables.epochs.insert(epoch.number, epoch);
-        Ok(())
+        put(&mut tables.epochs, epoch.number, epoch)
     })?;
     each_line(directory, HEADS, |line| {
         let line: HeadLine = parsed(line)?;
         let frontier = Frontier::from_bytes_or_damaged(line.size, &bytes(&line.frontier)?);
         let head = TenantHead { tenant_id: line.tenant_id.clone(), root: line.root, frontier };
-        tables.heads.insert(line.tenant_id, head);
-        Ok(())
+        put(&mut tables.heads, line.tenant_id, head)
     })?;
     each_line(directory, TREE, |line| {
         let NodeLine { tenant_id, level, position, hash, event_id } = parsed(line)?;
         let event_id = event_id.map(EventId::bound);
-        tables.nodes.insert((tenant_id.clone(), level, position), (hash, event_id));
+        put(&mut tables.nodes, (tenant_id.clone(), level, position), (hash, event_id))?;
         if let Some(event_id) = event_id.filter(|_| level == 0) {
-            tables.leaves.insert((tenant_id, event_id), TreeLeaf { position, hash, event_id });
+            put(&mut tables.leaves, (tenant_id, event_id), TreeLeaf { position, hash, event_id })?;
         }
         Ok(())
     })?;
+    // What the trees that were exported do not have was waiting for a sealer then.
+    for batch in tables.batches.values() {
+        let Ok((header, entries)) = batch.open() else {
+            continue;
+        };
+        let is_sealed = |entry: ManifestEntry| tables.leaves.contains_key(&(entry.tenant_id, entry.event_id));
+        if !entries.into_iter().any(is_sealed) {
+            tables.unsealed.insert((header.sealed_at, batch.writer_id, batch.sequence));
+        }
+    }
     Ok(tables)
 }
 
@@ -287,12 +298,32 @@ impl Lines {
 
 fn each_line(directory: &Path, name: &str, mut each: impl FnMut(&str) -> Result<()>) -> Result<()> {
     let file = File::open(directory.join(name)).map_err(unusable)?;
-    BufReader::new(file).lines().try_for_each(|line| each(&line.map_err(unusable)?))
+    for (number, line) in (1_u64..).zip(BufReader::new(file).lines()) {
+        each(&line.map_err(unusable)?).map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => {
+                Error::invalid("line", format!("{number} of {name} is none that this crate wrote"))
+                    .with_source(error)
+            }
+            _ => error,
+        })?;
+    }
+    Ok(())
 }
 
-fn parsed<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T> {
-    let malformed = |error| Error::invalid("line", "is none that this crate wrote").with_source(error);
-    serde_json::from_str(line).map_err(malformed)
+/// Reads a line that is to the byte what writing it again gives.
+fn parsed<'a, T: Deserialize<'a> + Serialize>(line: &'a str) -> Result<T> {
+    let malformed = || Error::invalid("line", "is none that this crate wrote");
+    let value: T = serde_json::from_str(line).map_err(|error| malformed().with_source(error))?;
+    let again = serde_json::to_string(&value).map_err(|error| malformed().with_source(error))?;
+    if again == line { Ok(value) } else { Err(malformed()) }
+}
+
+/// Puts a line's content under its key, which no other line may have.
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V) -> Result<()> {
+    match map.insert(key, value) {
+        None => Ok(()),
+        Some(_) => Err(Error::invalid("line", "is about the same thing as another")),
+    }
 }
 
 fn bytes(hex: &str) -> Result<Vec<u8>> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::audit::canonical::{Canonical, Reader, malformed};
-use crate::audit::{AuditEvent, AuditSigningKey, AuditVerifyingKey, Hash, tree};
+use crate::audit::{AuditEvent, AuditSigningKey, AuditVerifyingKey, Hash, Origin, tree};
 use crate::usage::EventId;
 use crate::{Error, ErrorKind, Result, TenantId};
 
@@ -49,6 +49,8 @@ impl fmt::Display for WriterId {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct BatchHeader {
+    /// Which trail it is of.
+    pub origin: Origin,
     /// Whose chain it is in.
     pub writer_id: WriterId,
     /// Its place there, from 0.
@@ -70,6 +72,7 @@ pub struct BatchHeader {
 impl BatchHeader {
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Canonical::new(HEADER);
+        bytes.text(self.origin.as_str());
         bytes.fixed(self.writer_id.0.as_bytes());
         bytes.u64(self.sequence);
         bytes.hash(self.previous);
@@ -84,6 +87,7 @@ impl BatchHeader {
     fn parse(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, HEADER)?;
         let this = Self {
+            origin: Origin::new(reader.text()?).map_err(|_| malformed())?,
             writer_id: WriterId(Uuid::from_bytes(reader.array()?)),
             sequence: reader.u64()?,
             previous: reader.hash()?,
@@ -219,14 +223,14 @@ impl SealedBatch {
 ///
 /// ```
 /// use metertrail::TenantId;
-/// use metertrail::audit::{Actor, AuditEvent, TrialAudit, WriterChain};
+/// use metertrail::audit::{Actor, AuditEvent, Origin, TrialAudit, WriterChain};
 /// use metertrail::time::{Clock, SystemClock};
 ///
 /// let now = SystemClock.now();
 /// let expired = TrialAudit::Expired { plan: "pro".into() };
 /// let event = AuditEvent::new(TenantId::new("acme")?, now, Actor::system("timer")?, &expired)?;
 ///
-/// let mut chain = WriterChain::new();
+/// let mut chain = WriterChain::new(Origin::new("example.org/audit")?);
 /// let batch = chain.seal(vec![event], None, now)?;
 /// chain.advance(&batch); // once the store has it
 /// let (header, entries) = batch.record().open()?;
@@ -235,6 +239,7 @@ impl SealedBatch {
 /// ```
 #[derive(Clone, Debug)]
 pub struct WriterChain {
+    origin: Origin,
     writer_id: WriterId,
     next_sequence: u64,
     previous: Hash,
@@ -242,15 +247,19 @@ pub struct WriterChain {
 }
 
 impl WriterChain {
-    /// A new chain.
-    #[expect(clippy::new_without_default, reason = "two chains are never equal")]
-    pub fn new() -> Self {
-        Self::of(WriterId::generate())
+    /// A new chain of batches for a trail.
+    pub fn new(origin: Origin) -> Self {
+        Self::of(origin, WriterId::generate())
     }
 
     /// The chain of a writer that has written nothing yet.
-    pub fn of(writer_id: WriterId) -> Self {
-        Self { writer_id, next_sequence: 0, previous: Hash::ZERO, sealed_at: DateTime::UNIX_EPOCH }
+    pub fn of(origin: Origin, writer_id: WriterId) -> Self {
+        Self { origin, writer_id, next_sequence: 0, previous: Hash::ZERO, sealed_at: DateTime::UNIX_EPOCH }
+    }
+
+    /// Which trail it is for.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Whose chain it is.
@@ -289,6 +298,7 @@ impl WriterChain {
         let leaves: Vec<Hash> = entries.iter().map(|entry| entry.leaf).collect();
         let manifest = manifest_bytes(&entries);
         let header = BatchHeader {
+            origin: self.origin.clone(),
             writer_id: self.writer_id,
             sequence: self.next_sequence,
             previous: self.previous,

@@ -14,7 +14,7 @@ use crate::audit::sealer::Sealer;
 use crate::audit::vault::Vault;
 use crate::audit::writer::{Tally, Writer};
 use crate::audit::{
-    AUDIT_BATCH_EVENTS_MAX, Anchor, AuditKeys, AuditLog, AuditType, Checkpoint, NoKeys, WriterChain,
+    AUDIT_BATCH_EVENTS_MAX, Anchor, AuditKeys, AuditLog, AuditType, NoKeys, Origin, WriterChain,
 };
 use crate::store::AuditStore;
 use crate::time::{Clock, SystemClock};
@@ -29,7 +29,7 @@ pub struct AuditLogBuilder {
     keys: Arc<dyn AuditKeys>,
     clock: Arc<dyn Clock>,
     anchors: Vec<Arc<dyn Anchor>>,
-    origin: String,
+    origin: Origin,
     one_in: HashMap<AuditType, NonZeroU32>,
     batch_events: usize,
     batch_age: Duration,
@@ -45,7 +45,7 @@ impl AuditLogBuilder {
             keys: Arc::new(NoKeys),
             clock: Arc::new(SystemClock),
             anchors: Vec::new(),
-            origin: "metertrail/audit".to_owned(),
+            origin: Origin::default(),
             one_in: HashMap::new(),
             batch_events: 1_000,
             batch_age: Duration::from_millis(50),
@@ -73,14 +73,16 @@ impl AuditLogBuilder {
         self
     }
 
-    /// The name of the trail in its checkpoints; it should be one that nobody else uses: a domain and a path.
-    pub fn origin(mut self, origin: impl Into<String>) -> Self {
-        self.origin = origin.into();
+    /// The name of the trail, the same for all of its writers and sealers and never changed; it should be one that nobody else
+    /// uses: a domain and a path. `metertrail/audit` by default.
+    pub fn origin(mut self, origin: Origin) -> Self {
+        self.origin = origin;
         self
     }
 
-    /// Keeps one in so many events of a chatty type, for each tenant; what is kept says for how many it stands. Security
-    /// events and what did not succeed are always kept.
+    /// Keeps one in so many events of a chatty type, for each tenant; what is kept says for how many it stands, and the last
+    /// before the shutdown is kept as well, so that counts add up (a crash loses what was left out since the last that was
+    /// kept). Security and privacy events and what did not succeed are always kept.
     pub fn sample(mut self, event_type: AuditType, one_in: NonZeroU32) -> Self {
         self.one_in.insert(event_type, one_in);
         self
@@ -120,13 +122,12 @@ impl AuditLogBuilder {
     ///
     /// # Errors
     /// [`Misuse`](crate::ErrorKind::Misuse) outside of a tokio runtime; [`InvalidInput`](crate::ErrorKind::InvalidInput) on
-    /// `batch_events` or `origin`.
+    /// `batch_events`.
     pub fn start(self) -> Result<AuditLog> {
         if !(1..=AUDIT_BATCH_EVENTS_MAX).contains(&self.batch_events) {
             let rule = format!("must be in 1 to {AUDIT_BATCH_EVENTS_MAX}, is {}", self.batch_events);
             return Err(Error::invalid("batch_events", rule));
         }
-        Checkpoint::new(&self.origin, 0, crate::audit::Hash::ZERO)?;
         let queue_events_max = usize::try_from(self.queue_events_max)
             .map_err(|_| Error::invalid("queue_events_max", "is more than this machine can count"))?;
         let queue = Arc::new(Queue::new(queue_events_max, self.batch_events, self.batch_age));
@@ -140,7 +141,7 @@ impl AuditLogBuilder {
             tally: Arc::clone(&tally),
             append_timeout: self.append_timeout,
             stop: stopped.clone(),
-            chain: WriterChain::new(),
+            chain: WriterChain::new(self.origin.clone()),
             parts: Vec::new(),
         };
         let sealer = Sealer {

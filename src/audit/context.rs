@@ -106,6 +106,11 @@ impl ClientIp {
         let address = address.to_canonical();
         Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
     }
+
+    /// Whether it is a network and no address.
+    pub fn is_network(self) -> bool {
+        !matches!(self.prefix, 32 | 128)
+    }
 }
 
 /// The address if it is whole, else the network and its length: `203.0.113.0/24`.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::audit::canonical::{Canonical, Reader, malformed};
 use crate::audit::tree::{self, Frontier, TreeNode};
-use crate::audit::{AuditSigningKey, AuditVerifyingKey, BatchRecord, Checkpoint, Hash, WriterId};
+use crate::audit::{AuditSigningKey, AuditVerifyingKey, BatchRecord, Checkpoint, Hash, Origin, WriterId};
 use crate::usage::EventId;
 use crate::{Error, ErrorKind, Result, TenantId};
 
@@ -170,7 +170,7 @@ impl Ledger {
     /// Takes what a store has. It does not go on from a state that does not hold together: a new signature over it would
     /// make somebody else's edit look lawful.
     /// Without keys, signatures are not looked at.
-    pub(crate) fn open(state: AuditState, keys: &[AuditVerifyingKey]) -> Result<Self> {
+    pub(crate) fn open(state: AuditState, origin: &Origin, keys: &[AuditVerifyingKey]) -> Result<Self> {
         let heads: BTreeMap<TenantId, TenantHead> =
             state.heads.into_iter().map(|head| (head.tenant_id.clone(), head)).collect();
         let Some(epoch) = state.epoch else {
@@ -188,6 +188,9 @@ impl Ledger {
         if record.number != epoch.number || checkpoint.size() != size || checkpoint.root() != log.root() {
             return Err(broken("the latest epoch is not what its checkpoint says"));
         }
+        if checkpoint.origin() != origin {
+            return Err(broken("the log of epochs is of another trail"));
+        }
         if !keys.is_empty() && !keys.iter().any(|key| checkpoint.is_signed_by(key)) {
             return Err(broken("the latest checkpoint is not signed by a sealer's key"));
         }
@@ -203,7 +206,7 @@ impl Ledger {
     pub(crate) fn seal(
         mut self,
         batches: &[BatchRecord],
-        origin: &str,
+        origin: &Origin,
         key: Option<&AuditSigningKey>,
         now: DateTime<Utc>,
     ) -> Result<NewEpoch> {
@@ -241,7 +244,7 @@ impl Ledger {
         };
         let bytes = record.to_bytes();
         self.log.push(Hash::leaf(&bytes), |_| {});
-        let mut checkpoint = Checkpoint::new(origin, self.log.size(), self.log.root())?;
+        let mut checkpoint = Checkpoint::new(origin.clone(), self.log.size(), self.log.root());
         if let Some(key) = key {
             checkpoint = checkpoint.signed(key);
         }

@@ -172,9 +172,11 @@ impl AuditEvent {
         self.occurred_at
     }
 
-    /// Whether it may be left out where its type is sampled: it went well and is no security event.
+    /// Whether it may be left out where its type is sampled: it went well, and is neither a security event nor about what is
+    /// kept of persons.
     pub fn may_be_sampled(&self) -> bool {
-        self.result == AuditResult::Success && !self.event_type.is_security()
+        let is_privacy = self.event_type.as_str().starts_with("privacy.");
+        self.result == AuditResult::Success && !self.event_type.is_security() && !is_privacy
     }
 
     /// The bytes that are sealed, in version 1 of their encoding: every field, in a fixed order.

@@ -72,7 +72,8 @@ fn ocsf(event: &AuditEvent, own: &Value) -> Value {
         Severity::Critical => (5, "Critical"),
     };
     let user = json!({ "uid": event.actor.id, "type": event.actor.kind, "type_id": 99 });
-    let address = event.context.ip.map(|ip| ip.to_string());
+    // A network is no address there; it is in the fields of our own.
+    let address = event.context.ip.filter(|ip| !ip.is_network()).map(|ip| ip.to_string());
     json!({
         "metadata": {
             "version": OCSF_VERSION,

@@ -9,9 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::OsRng;
 use chacha20poly1305::aead::rand_core::RngCore;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use zeroize::Zeroizing;
 
+use crate::audit::canonical::Canonical;
 use crate::audit::hash::{from_hex, to_hex};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// The longest name of a key, in bytes.
 pub const KEY_NAME_BYTES_MAX: usize = 128;
@@ -24,22 +26,49 @@ const ED25519: u8 = 1;
 ///
 /// Writers and sealers should have different keys, kept apart: whoever has only one of them cannot rewrite the trail.
 /// Without keys the trail is hashed and not signed; see `docs/audit.md` for what that cannot detect.
+///
+/// `Ok(None)` says that there is no such key; an error, of any kind, that it cannot be had now: nothing is then written or
+/// sealed without it, and it is asked for again. The methods are called on the runtime, so they must not block: keep what a
+/// secret store gave in memory.
 pub trait AuditKeys: fmt::Debug + Send + Sync + 'static {
     /// The key that signs this process's batches.
-    fn writer_key(&self) -> Option<AuditSigningKey>;
+    ///
+    /// # Errors
+    /// Whatever the host meets; asked again later.
+    fn writer_key(&self) -> Result<Option<AuditSigningKey>>;
 
     /// The public keys of all writers, former ones included. A sealer does not seal a batch that none of them signed; if there
     /// are none, it looks at hashes only.
-    fn writer_verifying_keys(&self) -> Vec<AuditVerifyingKey>;
+    ///
+    /// # Errors
+    /// Whatever the host meets; asked again later.
+    fn writer_verifying_keys(&self) -> Result<Vec<AuditVerifyingKey>>;
 
     /// The key that signs epochs.
-    fn sealer_key(&self) -> Option<AuditSigningKey>;
+    ///
+    /// # Errors
+    /// Whatever the host meets; asked again later.
+    fn sealer_key(&self) -> Result<Option<AuditSigningKey>>;
 
     /// The keys that signed epochs before a rotation. The sealer goes on only behind an epoch that one of its keys signed.
-    fn former_sealer_keys(&self) -> Vec<AuditVerifyingKey>;
+    ///
+    /// # Errors
+    /// Whatever the host meets; asked again later.
+    fn former_sealer_keys(&self) -> Result<Vec<AuditVerifyingKey>>;
 
-    /// The key that the keys of personal data are encrypted under. Without it they lie in the database as they are.
-    fn wrapping_key(&self) -> Option<[u8; 32]>;
+    /// The keys that the keys of personal data are encrypted under: the first for new ones, the others, of before a rotation,
+    /// to read those that were encrypted under them. Without any they lie in the database as they are.
+    ///
+    /// # Errors
+    /// Whatever the host meets; asked again later.
+    fn wrapping_keys(&self) -> Result<Vec<WrappingKey>>;
+}
+
+/// What the host answered. That it cannot answer passes, whatever kind of error it calls that: nothing is refused for it.
+pub(crate) fn available<T>(answer: Result<T>) -> Result<T> {
+    answer.map_err(|error| {
+        Error::new(ErrorKind::Unavailable, "the keys of the audit trail cannot be had").with_source(error)
+    })
 }
 
 /// No keys: hashes only.
@@ -47,45 +76,44 @@ pub trait AuditKeys: fmt::Debug + Send + Sync + 'static {
 pub struct NoKeys;
 
 impl AuditKeys for NoKeys {
-    fn writer_key(&self) -> Option<AuditSigningKey> {
-        None
+    fn writer_key(&self) -> Result<Option<AuditSigningKey>> {
+        Ok(None)
     }
 
-    fn writer_verifying_keys(&self) -> Vec<AuditVerifyingKey> {
-        Vec::new()
+    fn writer_verifying_keys(&self) -> Result<Vec<AuditVerifyingKey>> {
+        Ok(Vec::new())
     }
 
-    fn sealer_key(&self) -> Option<AuditSigningKey> {
-        None
+    fn sealer_key(&self) -> Result<Option<AuditSigningKey>> {
+        Ok(None)
     }
 
-    fn former_sealer_keys(&self) -> Vec<AuditVerifyingKey> {
-        Vec::new()
+    fn former_sealer_keys(&self) -> Result<Vec<AuditVerifyingKey>> {
+        Ok(Vec::new())
     }
 
-    fn wrapping_key(&self) -> Option<[u8; 32]> {
-        None
+    fn wrapping_keys(&self) -> Result<Vec<WrappingKey>> {
+        Ok(Vec::new())
     }
 }
 
 /// Keys that stay the same.
 ///
 /// ```
-/// use metertrail::audit::{AuditKeys, AuditSigningKey, StaticKeys};
+/// use metertrail::audit::{AuditSigningKey, StaticKeys};
 ///
-/// let keys = StaticKeys::new()
-///     .writer(AuditSigningKey::generate("example.org/writer")?)
-///     .sealer(AuditSigningKey::generate("example.org/sealer")?);
-/// println!("give this to whoever verifies: {}", keys.sealer_key().unwrap().verifying_key());
+/// let sealer = AuditSigningKey::generate("example.org/sealer")?;
+/// println!("give this to whoever verifies: {}", sealer.verifying_key());
+/// let keys = StaticKeys::new().writer(AuditSigningKey::generate("example.org/writer")?).sealer(sealer);
 /// # Ok::<(), metertrail::Error>(())
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StaticKeys {
     writer: Option<AuditSigningKey>,
     other_writers: Vec<AuditVerifyingKey>,
     sealer: Option<AuditSigningKey>,
     former_sealers: Vec<AuditVerifyingKey>,
-    wrapping: Option<[u8; 32]>,
+    wrapping: Vec<WrappingKey>,
 }
 
 impl StaticKeys {
@@ -122,47 +150,71 @@ impl StaticKeys {
         self
     }
 
-    /// The key that the keys of personal data are encrypted under.
+    /// The key that the keys of personal data are encrypted under; given again, those of before a rotation.
     #[must_use]
-    pub fn wrapping(mut self, key: [u8; 32]) -> Self {
-        self.wrapping = Some(key);
+    pub fn wrapping(mut self, key: WrappingKey) -> Self {
+        self.wrapping.push(key);
         self
     }
 }
 
 impl AuditKeys for StaticKeys {
-    fn writer_key(&self) -> Option<AuditSigningKey> {
-        self.writer.clone()
+    fn writer_key(&self) -> Result<Option<AuditSigningKey>> {
+        Ok(self.writer.clone())
     }
 
-    fn writer_verifying_keys(&self) -> Vec<AuditVerifyingKey> {
+    fn writer_verifying_keys(&self) -> Result<Vec<AuditVerifyingKey>> {
         let own = self.writer.as_ref().map(AuditSigningKey::verifying_key);
-        self.other_writers.iter().cloned().chain(own).collect()
+        Ok(self.other_writers.iter().cloned().chain(own).collect())
     }
 
-    fn sealer_key(&self) -> Option<AuditSigningKey> {
-        self.sealer.clone()
+    fn sealer_key(&self) -> Result<Option<AuditSigningKey>> {
+        Ok(self.sealer.clone())
     }
 
-    fn former_sealer_keys(&self) -> Vec<AuditVerifyingKey> {
-        self.former_sealers.clone()
+    fn former_sealer_keys(&self) -> Result<Vec<AuditVerifyingKey>> {
+        Ok(self.former_sealers.clone())
     }
 
-    fn wrapping_key(&self) -> Option<[u8; 32]> {
-        self.wrapping
+    fn wrapping_keys(&self) -> Result<Vec<WrappingKey>> {
+        Ok(self.wrapping.clone())
     }
 }
 
-/// Shows names and no secrets.
-impl fmt::Debug for StaticKeys {
+/// A key of 256 bits that the keys of personal data are encrypted under. It is wiped from memory when it is dropped, and
+/// shows nothing of itself but its id.
+///
+/// ```
+/// use metertrail::audit::WrappingKey;
+///
+/// let key = WrappingKey::from_bytes([7; 32]);
+/// assert_eq!(format!("{key:?}"), "WrappingKey(05b3a25d)");
+/// ```
+#[derive(Clone, Eq, PartialEq)]
+pub struct WrappingKey(Zeroizing<[u8; 32]>);
+
+impl WrappingKey {
+    /// The key of these bytes, which must be random.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// What is stored with what is encrypted under it, so that it is found again among others after a rotation.
+    pub(crate) fn id(&self) -> [u8; 4] {
+        let mut bytes = Canonical::new("metertrail/audit/wrapping-key-id/1");
+        bytes.fixed(&*self.0);
+        let [a, b, c, d, ..] = *crate::audit::Hash::of(bytes.as_bytes()).as_bytes();
+        [a, b, c, d]
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for WrappingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StaticKeys")
-            .field("writer", &self.writer)
-            .field("other_writers", &self.other_writers)
-            .field("sealer", &self.sealer)
-            .field("former_sealers", &self.former_sealers)
-            .field("wrapping", &self.wrapping.map(|_| ".."))
-            .finish()
+        write!(f, "WrappingKey({})", to_hex(&self.id()))
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::audit::key::available;
 use crate::audit::queue::Queue;
 use crate::audit::sampler::Sampler;
 use crate::audit::sealer::Sealer;
@@ -133,11 +134,16 @@ impl AuditLog {
     /// rows or not at all.
     ///
     /// # Errors
-    /// As [`WriterChain::seal`]; the store's, where an event has personal data.
+    /// As [`WriterChain::seal`]; [`Unavailable`](ErrorKind::Unavailable) if the keys cannot be had; the store's, where an event
+    /// has personal data.
     pub async fn seal_batch(&self, mut events: Vec<AuditEvent>) -> Result<SealedBatch> {
         self.handle.vault.seal(&mut events).await?;
-        let key = self.handle.vault.keys.writer_key();
-        WriterChain::new().seal(events, key.as_ref(), self.handle.clock.now())
+        let key = available(self.handle.vault.keys.writer_key())?;
+        WriterChain::new(self.handle.sealer.origin.clone()).seal(
+            events,
+            key.as_ref(),
+            self.handle.clock.now(),
+        )
     }
 
     /// Seals what is written and not sealed yet, and anchors it. Gives the last checkpoint, if there was anything to seal.
@@ -359,6 +365,8 @@ impl AuditLog {
 
 impl Handle {
     fn stop(&self, limit: Duration) {
+        // What was left out of samples is in the trail with the last of it, so that counts add up.
+        self.sampler.drain().into_iter().for_each(|event| drop(AuditAck::of(&self.queue, event)));
         self.queue.close();
         self.stop.send_replace(Some(after(limit)));
     }

@@ -27,6 +27,7 @@ mod key;
 mod kind;
 mod log;
 mod note;
+mod origin;
 mod personal;
 mod query;
 mod queue;
@@ -60,10 +61,13 @@ pub use self::event::AuditEvent;
 pub use self::format::ExportFormat;
 pub use self::hash::Hash;
 pub use self::health::{AuditHealth, AuditShutdown};
-pub use self::key::{AuditKeys, AuditSigningKey, AuditVerifyingKey, KEY_NAME_BYTES_MAX, NoKeys, StaticKeys};
+pub use self::key::{
+    AuditKeys, AuditSigningKey, AuditVerifyingKey, KEY_NAME_BYTES_MAX, NoKeys, StaticKeys, WrappingKey,
+};
 pub use self::kind::{AUDIT_TYPE_BYTES_MAX, AuditResult, AuditType, SECURITY_PREFIX, Severity};
 pub use self::log::{AuditLog, Erasure};
 pub use self::note::Checkpoint;
+pub use self::origin::{ORIGIN_BYTES_MAX, Origin};
 pub use self::personal::{PERSONAL_BYTES_MAX, PERSONAL_FIELDS_MAX, PersonalData};
 pub use self::query::{AuditQuery, TypeFilter};
 pub use self::record::{
@@ -72,5 +76,5 @@ pub use self::record::{
 pub use self::report::{AuditReport, IntegrityStatement};
 pub use self::schema::{AuditField, AuditRecord, AuditSchema, FieldKind, check_registry};
 pub use self::verify::{
-    ExtensionProof, Finding, VerifiedState, Verifier, VerifyReport, prove, prove_extension,
+    ExtensionProof, Finding, VerifiedState, Verifier, VerifyReport, VerifyScope, prove, prove_extension,
 };

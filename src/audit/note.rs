@@ -6,7 +6,7 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::audit::{AuditSigningKey, AuditVerifyingKey, Hash};
+use crate::audit::{AuditSigningKey, AuditVerifyingKey, Hash, Origin};
 use crate::{Error, Result};
 
 /// The size and root of the log of epochs at one moment (<https://c2sp.org/tlog-checkpoint>), signed or not
@@ -14,10 +14,10 @@ use crate::{Error, Result};
 /// what it was.
 ///
 /// ```
-/// use metertrail::audit::{AuditSigningKey, Checkpoint, Hash};
+/// use metertrail::audit::{AuditSigningKey, Checkpoint, Hash, Origin};
 ///
 /// let key = AuditSigningKey::from_seed("example.org/audit", [7; 32])?;
-/// let signed = Checkpoint::new("example.org/trail", 3, Hash::of(b""))?.signed(&key);
+/// let signed = Checkpoint::new(Origin::new("example.org/trail")?, 3, Hash::of(b"")).signed(&key);
 /// let text = signed.to_string();
 /// assert!(text.starts_with("example.org/trail\n3\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n\n\u{2014} example.org/audit "));
 ///
@@ -27,7 +27,7 @@ use crate::{Error, Result};
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Checkpoint {
-    origin: String,
+    origin: Origin,
     size: u64,
     root: Hash,
     /// The lines that are signed.
@@ -44,14 +44,9 @@ struct NoteSignature {
 
 impl Checkpoint {
     /// A checkpoint that nobody has signed.
-    ///
-    /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `origin` if it is empty, longer than 256 bytes or has control
-    /// characters.
-    pub fn new(origin: impl AsRef<str>, size: u64, root: Hash) -> Result<Self> {
-        let origin = crate::text::checked_text("origin", origin.as_ref(), 256)?.to_owned();
+    pub fn new(origin: Origin, size: u64, root: Hash) -> Self {
         let body = format!("{origin}\n{size}\n{}\n", STANDARD.encode(root.as_bytes()));
-        Ok(Self { origin, size, root, body, signatures: Vec::new() })
+        Self { origin, size, root, body, signatures: Vec::new() }
     }
 
     /// The same checkpoint with one signature more.
@@ -67,7 +62,7 @@ impl Checkpoint {
     }
 
     /// Which log it is of.
-    pub fn origin(&self) -> &str {
+    pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
@@ -118,8 +113,8 @@ impl FromStr for Checkpoint {
             return Err(malformed());
         };
         let root = STANDARD.decode(root).map_err(|_| malformed())?;
-        let mut this =
-            Self::new(origin, size.parse().map_err(|_| malformed())?, Hash::try_from(root.as_slice())?)?;
+        let size = size.parse().map_err(|_| malformed())?;
+        let mut this = Self::new(Origin::new(origin)?, size, Hash::try_from(root.as_slice())?);
         // Lines after the third are extensions: signed, and not understood here.
         if !body.starts_with(&this.body) {
             return Err(malformed());

@@ -1,16 +1,17 @@
 //! Data about a person, which can be forgotten without breaking a seal.
 //!
 //! What is sealed is a salted commitment and a ciphertext. The salt lies inside of the ciphertext, so that deleting the
-//! subject's key deletes both: what is left says nothing but how long it was, and every proof still verifies.
+//! subject's key deletes both: what is left says nothing but roughly how long it was, and every proof still verifies.
 
 use std::fmt;
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use zeroize::Zeroizing;
 
-use crate::audit::Hash;
 use crate::audit::canonical::Canonical;
 use crate::audit::key::random;
+use crate::audit::{Hash, WrappingKey};
 use crate::text::Label;
 use crate::usage::EventId;
 use crate::{Error, ErrorKind, Result, TenantId};
@@ -22,6 +23,12 @@ pub const PERSONAL_FIELDS_MAX: usize = 16;
 
 const NONCE_BYTES: usize = 24;
 const SALT_BYTES: usize = 32;
+/// The step in which what is encrypted grows.
+const PADDING_BYTES: usize = 64;
+/// A stored key that lies there as it is.
+const BARE: u8 = 0;
+/// A stored key that is encrypted under a wrapping key, whose id stands before it.
+const WRAPPED: u8 = 1;
 
 /// A text about a person: readable until the person is forgotten.
 ///
@@ -95,7 +102,7 @@ impl PersonalData {
             return Ok(self.clone());
         };
         let salt: [u8; SALT_BYTES] = random();
-        let plaintext = [&salt[..], text.as_bytes()].concat();
+        let plaintext = padded(&salt, text)?;
         let ciphertext = encrypt(&key.0, &plaintext, &place.to_bytes())?;
         let state = State::Sealed { commitment: commitment(&salt, text), ciphertext };
         Ok(Self { subject: self.subject.clone(), state })
@@ -107,8 +114,7 @@ impl PersonalData {
             return Err(Error::new(ErrorKind::Misuse, "the personal data is not sealed yet"));
         };
         let plaintext = decrypt(&key.0, ciphertext, &place.to_bytes()).ok_or_else(altered)?;
-        let (salt, text) = plaintext.split_at_checked(SALT_BYTES).ok_or_else(altered)?;
-        let text = std::str::from_utf8(text).map_err(|_| altered())?;
+        let (salt, text) = unpadded(&plaintext).ok_or_else(altered)?;
         if commitment(salt, text) == *committed { Ok(text.to_owned()) } else { Err(altered()) }
     }
 }
@@ -140,31 +146,44 @@ pub(crate) fn commitment(salt: &[u8], text: &str) -> Hash {
 
 /// The key of one subject's data.
 #[derive(Clone, Eq, PartialEq)]
-pub(crate) struct SubjectKey([u8; 32]);
+pub(crate) struct SubjectKey(Zeroizing<[u8; 32]>);
 
 impl SubjectKey {
     pub(crate) fn generate() -> Self {
-        Self(random())
+        Self(Zeroizing::new(random()))
     }
 
     /// The key as a store keeps it: encrypted, if there is a key for that.
-    pub(crate) fn to_stored(&self, wrapping: Option<&[u8; 32]>, whose: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn to_stored(&self, wrapping: Option<&WrappingKey>, whose: &[u8]) -> Result<Vec<u8>> {
         match wrapping {
-            None => Ok([&[0], &self.0[..]].concat()),
-            Some(wrapping) => Ok([&[1], &encrypt(wrapping, &self.0, whose)?[..]].concat()),
+            None => Ok([&[BARE], &self.0[..]].concat()),
+            Some(wrapping) => {
+                let wrapped = encrypt(wrapping.bytes(), &self.0[..], whose)?;
+                Ok([&[WRAPPED], &wrapping.id()[..], &wrapped].concat())
+            }
         }
     }
 
-    pub(crate) fn from_stored(bytes: &[u8], wrapping: Option<&[u8; 32]>, whose: &[u8]) -> Result<Self> {
-        let unreadable = || Error::new(ErrorKind::Store, "a subject's key cannot be read");
-        let key = match (bytes.split_first(), wrapping) {
-            (Some((0, key)), _) => key.to_vec(),
-            (Some((1, wrapped)), Some(wrapping)) => {
-                decrypt(wrapping, wrapped, whose).ok_or_else(unreadable)?
+    /// Reads a stored key with the one of these that it is encrypted under.
+    pub(crate) fn from_stored(bytes: &[u8], wrapping: &[WrappingKey], whose: &[u8]) -> Result<Self> {
+        let unreadable = |what| Error::new(ErrorKind::Store, what);
+        let key = match bytes.split_first() {
+            Some((&BARE, key)) => Zeroizing::new(key.to_vec()),
+            Some((&WRAPPED, bytes)) => {
+                let (id, wrapped) = bytes
+                    .split_first_chunk::<4>()
+                    .ok_or_else(|| unreadable("a subject's key cannot be read"))?;
+                let wrapping = wrapping.iter().find(|key| key.id() == *id).ok_or_else(|| {
+                    unreadable("a subject's key is encrypted under a key that is not given")
+                })?;
+                decrypt(wrapping.bytes(), wrapped, whose)
+                    .ok_or_else(|| unreadable("a subject's key was altered"))?
             }
-            _ => return Err(unreadable()),
+            _ => return Err(unreadable("a subject's key cannot be read")),
         };
-        key.try_into().map(Self).map_err(|_| unreadable())
+        let key: &[u8; 32] =
+            key.as_slice().try_into().map_err(|_| unreadable("a subject's key cannot be read"))?;
+        Ok(Self(Zeroizing::new(*key)))
     }
 
     /// What a stored key is bound to.
@@ -182,6 +201,29 @@ impl fmt::Debug for SubjectKey {
     }
 }
 
+/// What is encrypted: the salt, the text's length and the text, filled up with zeros. So what is left of a person that was
+/// forgotten says of the text's length only in which step of [`PADDING_BYTES`] it was.
+fn padded(salt: &[u8; SALT_BYTES], text: &str) -> Result<Zeroizing<Vec<u8>>> {
+    let length = u16::try_from(text.len()).map_err(|_| {
+        Error::invalid("personal", format!("must not be longer than {PERSONAL_BYTES_MAX} bytes"))
+    })?;
+    let size = (SALT_BYTES + size_of::<u16>() + text.len()).next_multiple_of(PADDING_BYTES);
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(size));
+    plaintext.extend_from_slice(salt);
+    plaintext.extend_from_slice(&length.to_be_bytes());
+    plaintext.extend_from_slice(text.as_bytes());
+    plaintext.resize(size, 0);
+    Ok(plaintext)
+}
+
+/// The salt and the text of what [`padded`] made.
+fn unpadded(plaintext: &[u8]) -> Option<(&[u8], &str)> {
+    let (salt, rest) = plaintext.split_at_checked(SALT_BYTES)?;
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let (text, _) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    Some((salt, std::str::from_utf8(text).ok()?))
+}
+
 fn encrypt(key: &[u8; 32], plaintext: &[u8], place: &[u8]) -> Result<Vec<u8>> {
     let nonce: [u8; NONCE_BYTES] = random();
     let payload = Payload { msg: plaintext, aad: place };
@@ -190,12 +232,60 @@ fn encrypt(key: &[u8; 32], plaintext: &[u8], place: &[u8]) -> Result<Vec<u8>> {
     Ok([&nonce[..], &sealed].concat())
 }
 
-fn decrypt(key: &[u8; 32], ciphertext: &[u8], place: &[u8]) -> Option<Vec<u8>> {
+fn decrypt(key: &[u8; 32], ciphertext: &[u8], place: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (nonce, sealed) = ciphertext.split_first_chunk::<NONCE_BYTES>()?;
     let payload = Payload { msg: sealed, aad: place };
-    XChaCha20Poly1305::new(key.into()).decrypt(XNonce::from_slice(nonce), payload).ok()
+    XChaCha20Poly1305::new(key.into()).decrypt(XNonce::from_slice(nonce), payload).ok().map(Zeroizing::new)
 }
 
 fn altered() -> Error {
     Error::new(ErrorKind::Store, "the personal data was altered, or its key is another")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PADDING_BYTES, SALT_BYTES, SubjectKey, padded, unpadded};
+    use crate::audit::WrappingKey;
+    use crate::audit::key::random;
+
+    /// The layout of what is encrypted: salt, length, text, zeros.
+    #[test]
+    fn the_bytes_of_a_text_before_it_is_encrypted() {
+        let mut expected = vec![7; 32];
+        expected.extend([0, 3]);
+        expected.extend(b"ada");
+        expected.resize(64, 0);
+        assert_eq!(*padded(&[7; SALT_BYTES], "ada").unwrap(), expected);
+        assert_eq!(unpadded(&expected), Some((&[7; SALT_BYTES][..], "ada")));
+    }
+
+    #[test]
+    fn the_length_of_a_text_is_told_in_steps_only() {
+        let size = |length| padded(&[0; SALT_BYTES], &"x".repeat(length)).unwrap().len();
+        assert_eq!((size(0), size(30), size(31), size(94), size(95)), (64, 64, 128, 128, 192));
+        for length in 0..=4_096 {
+            let text = "x".repeat(length);
+            let plaintext = padded(&[0; SALT_BYTES], &text).unwrap();
+            assert_eq!((plaintext.len() % PADDING_BYTES, unpadded(&plaintext).unwrap().1), (0, &*text));
+        }
+        assert_eq!(unpadded(&[0; SALT_BYTES]), None);
+        let mut too_long = [0; 64];
+        too_long[32..34].copy_from_slice(&31_u16.to_be_bytes());
+        assert_eq!(unpadded(&too_long), None);
+    }
+
+    #[test]
+    fn a_stored_key_is_read_with_the_wrapping_key_that_it_names() {
+        let [old, new, other] = [1, 2, 3].map(|byte| WrappingKey::from_bytes([byte; 32]));
+        let key = SubjectKey(zeroize::Zeroizing::new(random()));
+        let stored = key.to_stored(Some(&old), b"acme").unwrap();
+        assert_eq!((stored[0], &stored[1..5], stored.len()), (1, &old.id()[..], 1 + 4 + 24 + 32 + 16));
+        let read = |keys: &[WrappingKey], whose: &[u8]| SubjectKey::from_stored(&stored, keys, whose);
+        assert!(read(&[new.clone(), old.clone()], b"acme").unwrap() == key);
+        assert!(read(&[new, other], b"acme").unwrap_err().to_string().contains("not given"));
+        assert!(read(&[old], b"bolt").unwrap_err().to_string().contains("altered"));
+        let bare = key.to_stored(None, b"acme").unwrap();
+        assert_eq!((bare[0], &bare[1..]), (0, &key.0[..]));
+        assert!(SubjectKey::from_stored(&bare, &[], b"acme").unwrap() == key);
+    }
 }

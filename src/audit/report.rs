@@ -30,7 +30,7 @@ pub struct AuditReport {
     pub denials: u64,
     /// By type.
     pub by_type: BTreeMap<String, u64>,
-    /// By actor, written as `kind:id`.
+    /// By actor, written as `kind:id`; a colon in the kind is `%3A` and a percent sign there `%25`.
     pub by_actor: BTreeMap<String, u64>,
     /// By day of UTC.
     pub by_day: BTreeMap<NaiveDate, u64>,
@@ -88,7 +88,8 @@ impl AuditReport {
             AuditResult::Denied => self.denials += count,
         }
         *self.by_type.entry(event.event_type.to_string()).or_default() += count;
-        let actor = format!("{}:{}", event.actor.kind, event.actor.id);
+        let kind = event.actor.kind.as_str().replace('%', "%25").replace(':', "%3A");
+        let actor = format!("{kind}:{}", event.actor.id);
         *self.by_actor.entry(actor).or_default() += count;
         let at = event.occurred_at();
         *self.by_day.entry(at.date_naive()).or_default() += count;

@@ -8,12 +8,15 @@ use std::sync::{Mutex, PoisonError};
 use crate::TenantId;
 use crate::audit::{AuditEvent, AuditType};
 
+/// How many, and the latest of them; nothing behind one that was kept.
+type LeftOut = Option<(u32, AuditEvent)>;
+
 /// Keeps one in so many events of some types, for each tenant. What is kept says for how many it stands.
 #[derive(Debug, Default)]
 pub(crate) struct Sampler {
     one_in: HashMap<AuditType, NonZeroU32>,
-    /// How many were left out since the last one that was kept.
-    left_out: Mutex<HashMap<(TenantId, AuditType), u32>>,
+    /// What was left out since the last one that was kept: how many, and the latest of them.
+    left_out: Mutex<HashMap<(TenantId, AuditType), LeftOut>>,
     total: AtomicU64,
 }
 
@@ -30,17 +33,30 @@ impl Sampler {
         let key = (event.tenant_id.clone(), event.event_type.clone());
         let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(count) = left_out.get_mut(&key) else {
-            left_out.insert(key, 0);
+            left_out.insert(key, None);
             return true;
         };
-        if *count + 1 < one_in.get() {
-            *count += 1;
+        let before = count.take().map_or(0, |(before, _)| before);
+        if before + 1 < one_in.get() {
+            *count = Some((before + 1, event.clone()));
             self.total.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        event.represents = *count + 1;
-        *count = 0;
+        event.represents = before + 1;
         true
+    }
+
+    /// What was left out since the last that was kept, once and for all: the latest of each tenant and type, standing for
+    /// those before it.
+    pub(crate) fn drain(&self) -> Vec<AuditEvent> {
+        let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = left_out.drain().filter_map(|(_, left)| left).map(|(count, mut event)| {
+            event.represents = count;
+            event
+        });
+        let left: Vec<AuditEvent> = left.collect();
+        self.total.fetch_sub(u64::try_from(left.len()).unwrap_or(0), Ordering::Relaxed);
+        left
     }
 
     /// How many were left out.

@@ -7,8 +7,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::audit::key::available;
 use crate::audit::writer::{Tally, bounded};
-use crate::audit::{Anchor, AuditKeys, AuditState, AuditVerifyingKey, BatchRecord, Checkpoint, Ledger};
+use crate::audit::{
+    Anchor, AuditKeys, AuditState, AuditVerifyingKey, BatchRecord, Checkpoint, Ledger, Origin,
+};
 use crate::store::AuditStore;
 use crate::time::Clock;
 use crate::time::timer::{Instant, with_jitter};
@@ -33,7 +36,7 @@ pub(crate) struct Sealer {
     pub(crate) anchors: Vec<Arc<dyn Anchor>>,
     /// The latest checkpoint that each anchor has taken.
     pub(crate) anchored: Arc<tokio::sync::Mutex<Vec<Option<Checkpoint>>>>,
-    pub(crate) origin: String,
+    pub(crate) origin: Origin,
     /// The longest log that this process has seen: one that is shorter was cut back.
     pub(crate) seen: Arc<Mutex<Option<Checkpoint>>>,
 }
@@ -66,7 +69,7 @@ impl Sealer {
     }
 
     async fn seal_once(&self) -> Result<Sealed> {
-        let writers = self.keys.writer_verifying_keys();
+        let writers = available(self.keys.writer_verifying_keys())?;
         let mut asked = EPOCH_BATCHES_MAX;
         for _ in 0..TRIES_MAX {
             let mut batches = self.store.unsealed_batches(asked).await?;
@@ -74,19 +77,19 @@ impl Sealer {
                 return Ok(Sealed::Nothing);
             }
             let is_full = u32::try_from(batches.len()).is_ok_and(|found| found >= asked);
-            batches.retain(|batch| writers.is_empty() || is_of_a_writer(batch, &writers));
+            batches.retain(|batch| self.is_to_seal(batch, &writers));
             if batches.is_empty() && is_full && asked < UNSIGNED_BATCHES_MAX {
                 // What is to be sealed stands behind what is not.
                 asked = asked.saturating_mul(4);
                 continue;
             }
             if batches.is_empty() {
-                let what = "batches that no writer's key signed are not sealed";
+                let what = "batches that no writer of this trail signed are not sealed";
                 tracing::error!("metertrail: {what}");
                 return Ok(Sealed::Refused(Error::new(ErrorKind::Store, what)));
             }
-            let key = self.keys.sealer_key();
-            let mut trusted = self.keys.former_sealer_keys();
+            let key = available(self.keys.sealer_key())?;
+            let mut trusted = available(self.keys.former_sealer_keys())?;
             trusted.extend(key.as_ref().map(crate::audit::AuditSigningKey::verifying_key));
             let state = self.store.audit_state().await?;
             self.check_seen(&state)?;
@@ -94,7 +97,7 @@ impl Sealer {
                 // A process without a key must not end the log of those who have one.
                 return Ok(Sealed::Nothing);
             }
-            let ledger = Ledger::open(state, &trusted)?;
+            let ledger = Ledger::open(state, &self.origin, &trusted)?;
             let epoch = ledger.seal(&batches, &self.origin, key.as_ref(), self.clock.now())?;
             if self.store.append_epoch(&epoch).await? {
                 self.tally.epochs.fetch_add(1, Ordering::Relaxed);
@@ -104,6 +107,12 @@ impl Sealer {
             }
         }
         Err(Error::new(ErrorKind::Unavailable, "others seal the audit trail all the time"))
+    }
+
+    /// Whether a batch is whole, of this trail, and signed by a writer, if the writers are known.
+    fn is_to_seal(&self, batch: &BatchRecord, writers: &[AuditVerifyingKey]) -> bool {
+        batch.open().is_ok_and(|(header, _)| header.origin == self.origin)
+            && (writers.is_empty() || batch.is_signed_by(writers))
     }
 
     /// Whether the log is at least the one that this process sealed last. What is put back to an older state holds together
@@ -155,10 +164,6 @@ enum Sealed {
     Nothing,
     /// All that is left must not be sealed.
     Refused(Error),
-}
-
-fn is_of_a_writer(batch: &BatchRecord, writers: &[AuditVerifyingKey]) -> bool {
-    batch.open().is_ok() && batch.is_signed_by(writers)
 }
 
 fn is_signed(state: &AuditState) -> Result<bool> {

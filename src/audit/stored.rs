@@ -7,14 +7,15 @@ use serde::Deserialize;
 
 use crate::audit::hash::from_hex;
 use crate::audit::{
-    Actor, AuditContext, AuditEvent, AuditResult, AuditType, ClientIp, Hash, PersonalData, Severity, Target,
-    UserAgent,
+    Actor, AuditContext, AuditEvent, AuditResult, AuditType, ClientIp, ExportFormat, Hash, PersonalData,
+    Severity, Target, UserAgent,
 };
 use crate::text::Label;
 use crate::usage::{ErrorMessage, EventId, Metadata};
 use crate::{Error, Result, TenantId};
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StoredEvent {
     tenant_id: TenantId,
     id: EventId,
@@ -34,6 +35,7 @@ struct StoredEvent {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StoredContext {
     ip: Option<ClientIp>,
     user_agent: Option<String>,
@@ -42,6 +44,7 @@ struct StoredContext {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StoredPersonal {
     subject: Label,
     commitment: Hash,
@@ -49,7 +52,8 @@ struct StoredPersonal {
 }
 
 impl AuditEvent {
-    /// Reads an event from a line of [`ExportFormat::Jsonl`](crate::audit::ExportFormat::Jsonl).
+    /// Reads an event from a line of [`ExportFormat::Jsonl`](crate::audit::ExportFormat::Jsonl), byte for byte as it was
+    /// written: nothing that reading would tidy away, such as a field twice or digits that no number holds, can hide in it.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `event` if it is anything else.
@@ -83,6 +87,6 @@ impl AuditEvent {
             let data = PersonalData::from_stored(data.subject, data.commitment, ciphertext);
             event.personal.insert(name, data);
         }
-        Ok(event)
+        if ExportFormat::Jsonl.line(&event)? == line { Ok(event) } else { Err(malformed()) }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::audit::key::available;
 use crate::audit::personal::{Place, SubjectKey};
 use crate::audit::{AuditEvent, AuditKeys};
 use crate::store::AuditStore;
@@ -56,13 +57,14 @@ impl Vault {
             return self.unwrap(&stored, tenant_id, subject);
         }
         let owner = SubjectKey::owner(tenant_id, subject);
-        let new = SubjectKey::generate().to_stored(self.keys.wrapping_key().as_ref(), &owner)?;
+        let wrapping = available(self.keys.wrapping_keys())?;
+        let new = SubjectKey::generate().to_stored(wrapping.first(), &owner)?;
         let stored = self.store.put_subject_key(tenant_id, subject, &new).await?;
         self.unwrap(&stored, tenant_id, subject)
     }
 
     fn unwrap(&self, stored: &[u8], tenant_id: &TenantId, subject: &Label) -> Result<SubjectKey> {
         let owner = SubjectKey::owner(tenant_id, subject);
-        SubjectKey::from_stored(stored, self.keys.wrapping_key().as_ref(), &owner)
+        SubjectKey::from_stored(stored, &available(self.keys.wrapping_keys())?, &owner)
     }
 }

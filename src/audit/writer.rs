@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::audit::key::available;
 use crate::audit::queue::{Pending, Queue};
 use crate::audit::vault::Vault;
 use crate::audit::{AuditEvent, SealedBatch, WriterChain};
@@ -192,7 +193,7 @@ impl Writer {
             let batch = if let Some(batch) = sealed.take() {
                 batch
             } else {
-                let key = self.vault.keys.writer_key();
+                let key = available(self.vault.keys.writer_key())?;
                 self.chain.seal(std::mem::take(events), key.as_ref(), self.clock.now())?
             };
             // What is written again must be the same to the byte, so it is kept before its fate is open.
@@ -207,7 +208,7 @@ impl Writer {
                         writer = %self.chain.writer_id(),
                         "metertrail: another process writes this audit chain, going on with a new one"
                     );
-                    self.chain = WriterChain::new();
+                    self.chain = WriterChain::new(self.chain.origin().clone());
                     *events = sealed.take().map(SealedBatch::into_events).unwrap_or_default();
                 }
             }

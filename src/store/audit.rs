@@ -118,6 +118,12 @@ pub trait AuditStore: Debug + Send + Sync + 'static {
     /// Whatever the store meets.
     async fn unsealed_batches(&self, limit: u32) -> Result<Vec<BatchRecord>>;
 
+    /// Those of some batches that are noted as not sealed by any epoch yet, in any order.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn unsealed_among(&self, batches: &[(WriterId, u64)]) -> Result<Vec<(WriterId, u64)>>;
+
     /// Keeps an epoch, what it adds to the trees, and the new heads. Says whether it was kept: not, if its number is not the
     /// next one or one of its batches is sealed already, since somebody else sealed at the same time.
     ///
@@ -230,6 +236,10 @@ impl<S: AuditStore + ?Sized> AuditStore for std::sync::Arc<S> {
 
     async fn unsealed_batches(&self, limit: u32) -> Result<Vec<BatchRecord>> {
         (**self).unsealed_batches(limit).await
+    }
+
+    async fn unsealed_among(&self, batches: &[(WriterId, u64)]) -> Result<Vec<(WriterId, u64)>> {
+        (**self).unsealed_among(batches).await
     }
 
     async fn append_epoch(&self, epoch: &NewEpoch) -> Result<bool> {

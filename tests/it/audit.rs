@@ -2,6 +2,7 @@
 
 mod exporting;
 mod failing;
+mod incremental;
 mod pattern;
 mod personal;
 mod postgres;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use metertrail::audit::{
     Actor, AuditEvent, AuditLog, AuditLogBuilder, AuditSigningKey, KbAudit, StaticKeys, Verifier,
-    VerifyReport,
+    VerifyReport, WrappingKey,
 };
 use metertrail::store::AuditStore;
 use metertrail::testing::ManualClock;
@@ -100,7 +101,7 @@ fn sealer_key() -> AuditSigningKey {
 }
 
 fn keys() -> StaticKeys {
-    StaticKeys::new().writer(writer_key()).sealer(sealer_key()).wrapping([3; 32])
+    StaticKeys::new().writer(writer_key()).sealer(sealer_key()).wrapping(WrappingKey::from_bytes([3; 32]))
 }
 
 fn noon() -> DateTime<Utc> {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::tenant::{Open, leaf_of};
-use super::{Finding, Verifier, report::Findings};
-use crate::audit::{BatchHeader, BatchRecord, Hash, ManifestEntry, TreeLeaf, WriterId};
+use super::{Finding, VerifiedState, Verifier, report::Findings};
+use crate::audit::{BatchHeader, BatchRecord, Hash, ManifestEntry, Origin, TreeLeaf, WriterId};
 use crate::store::AUDIT_READ_MAX;
 use crate::usage::EventId;
 use crate::{Result, TenantId};
@@ -19,10 +20,73 @@ const PAGE: u32 = 64;
 pub(super) struct Known<'a> {
     /// The sizes of the trees that were sealed.
     pub(super) sizes: &'a BTreeMap<TenantId, u64>,
-    /// Batches sealed before that were held against the trees by a former verification.
-    pub(super) since: Option<DateTime<Utc>>,
+    /// The name of the trail, if there is one to hold them against.
+    pub(super) origin: Option<&'a Origin>,
+    /// What a former verification saw: batches that had come to rest by then are not held against the trees again.
+    pub(super) since: Option<&'a VerifiedState>,
     pub(super) now: DateTime<Utc>,
     pub(super) stale_after: Duration,
+}
+
+/// The batches that were written before a moment, in the order of their keys: if they are the same at two times, none was
+/// changed, deleted or added in between.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Settled {
+    pub(super) before: DateTime<Utc>,
+    batches: u64,
+    digest: Hash,
+}
+
+impl Settled {
+    fn new(before: DateTime<Utc>) -> Self {
+        Self { before, batches: 0, digest: Hash::ZERO }
+    }
+
+    fn add(&mut self, sealed_at: DateTime<Utc>, batch: Hash) {
+        if sealed_at < self.before {
+            self.batches += 1;
+            self.digest = Hash::node(self.digest, batch);
+        }
+    }
+}
+
+/// A batch that no tree has.
+#[derive(Clone, Debug)]
+pub(super) struct Unsealed {
+    pub(super) key: (WriterId, u64),
+    sealed_at: DateTime<Utc>,
+    /// One of its events, by which it is found in the trees once it is there.
+    first: Option<(TenantId, EventId)>,
+}
+
+/// What was met along all batches.
+#[derive(Clone, Debug)]
+pub(super) struct Walked {
+    pub(super) batches: u64,
+    /// Those that had come to rest at the former verification.
+    pub(super) settled_then: Settled,
+    /// Those that have come to rest now.
+    pub(super) settled: Settled,
+    pub(super) unsealed: Vec<Unsealed>,
+}
+
+impl Walked {
+    pub(super) fn new(then: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Self {
+        let then = then.unwrap_or(DateTime::UNIX_EPOCH);
+        Self {
+            batches: 0,
+            settled_then: Settled::new(then),
+            settled: Settled::new(now),
+            unsealed: Vec::new(),
+        }
+    }
+}
+
+/// Nothing was met.
+impl Default for Walked {
+    fn default() -> Self {
+        Self::new(None, DateTime::UNIX_EPOCH)
+    }
 }
 
 /// The end of the chain that is being walked along.
@@ -34,28 +98,30 @@ struct Chain {
 }
 
 impl Verifier {
-    /// Looks at every batch; gives how many there are. What is left in `open` is in none.
+    /// Looks at every batch. What is left in `open` is in none.
     pub(super) async fn check_batches(
         &self,
         known: &Known<'_>,
+        walked: &mut Walked,
         open: &mut Open,
         findings: &mut Findings,
-    ) -> Result<u64> {
+    ) -> Result<()> {
         let mut after = None;
         let mut chain: Option<Chain> = None;
-        let mut count = 0;
         loop {
             let page = self.store.audit_batches(after, PAGE).await;
             let page = findings.readable(page)?.unwrap_or_default();
             let Some(last) = page.last() else {
-                return Ok(count);
+                return Ok(());
             };
             after = Some((last.writer_id, last.sequence));
             for batch in &page {
-                count += 1;
-                let opened = self.check_chain(batch, &mut chain, findings);
+                walked.batches += 1;
+                let opened = self.check_chain(batch, known, &mut chain, findings);
                 if let Some((header, entries)) = opened {
-                    self.check_entries(batch, &header, &entries, known, open, findings).await?;
+                    walked.settled_then.add(header.sealed_at, batch.hash());
+                    walked.settled.add(header.sealed_at, batch.hash());
+                    self.check_entries(&header, &entries, known, walked, open, findings).await?;
                 }
             }
         }
@@ -65,6 +131,7 @@ impl Verifier {
     fn check_chain(
         &self,
         batch: &BatchRecord,
+        known: &Known<'_>,
         chain: &mut Option<Chain>,
         findings: &mut Findings,
     ) -> Option<(BatchHeader, Vec<ManifestEntry>)> {
@@ -85,6 +152,7 @@ impl Verifier {
         let follows = opened.as_ref().is_some_and(|(header, _)| {
             end.previous.is_none_or(|previous| previous == header.previous)
                 && header.sealed_at >= end.sealed_at
+                && known.origin.is_none_or(|origin| *origin == header.origin)
         });
         if !is_signed || !follows {
             findings.add(Finding::BatchForged { writer_id, sequence });
@@ -102,14 +170,16 @@ impl Verifier {
     /// Whether the trees have the events that a batch lists, in its order, and the events that no tree has are there.
     async fn check_entries(
         &self,
-        batch: &BatchRecord,
         header: &BatchHeader,
         entries: &[ManifestEntry],
         known: &Known<'_>,
+        walked: &mut Walked,
         open: &mut Open,
         findings: &mut Findings,
     ) -> Result<()> {
-        if known.since.is_some_and(|since| header.sealed_at < since) {
+        let batch = (header.writer_id, header.sequence);
+        let was_seen = known.since.is_some_and(|since| since.has_seen(batch, header.sealed_at));
+        if was_seen && !entries.iter().any(|entry| open.has(&entry.tenant_id, entry.event_id)) {
             return Ok(());
         }
         let keys: Vec<(TenantId, EventId)> =
@@ -131,6 +201,7 @@ impl Verifier {
             for entry in run {
                 let key = (entry.tenant_id.clone(), entry.event_id);
                 let (tenant_id, id) = (key.0.clone(), entry.event_id.as_uuid());
+                open.new_leaves.remove(&(tenant_id.clone(), id));
                 if let Some(hash) = open.unlisted.remove(&(tenant_id.clone(), id))
                     && hash != Some(entry.leaf)
                 {
@@ -157,13 +228,39 @@ impl Verifier {
         if is_batch_sealed {
             report_vanished(&mut without_leaf, known, findings);
         } else {
-            let age = known.now - header.sealed_at;
-            if age.to_std().is_ok_and(|age| age > known.stale_after) {
-                let (writer_id, sequence, sealed_at) = (batch.writer_id, batch.sequence, header.sealed_at);
-                findings.add(Finding::Stale { writer_id, sequence, sealed_at });
-            }
+            let first = entries.first().map(|entry| (entry.tenant_id.clone(), entry.event_id));
+            walked.unsealed.push(Unsealed { key: batch, sealed_at: header.sealed_at, first });
         }
         self.check_without_leaf(without_leaf, findings).await
+    }
+
+    /// Batches that no tree had: they must be waiting for a sealer, and not for too long. What was sealed meanwhile is fine.
+    pub(super) async fn check_unsealed(
+        &self,
+        known: &Known<'_>,
+        walked: &mut Walked,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        for part in walked.unsealed.chunks(1_000) {
+            let keys: Vec<(WriterId, u64)> = part.iter().map(|batch| batch.key).collect();
+            let waiting = findings.readable(self.store.unsealed_among(&keys).await)?.unwrap_or_default();
+            let waiting: BTreeSet<(WriterId, u64)> = waiting.into_iter().collect();
+            // Read behind the marks: an epoch takes the mark away and adds the leaves in one step.
+            let firsts: Vec<(TenantId, EventId)> =
+                part.iter().filter_map(|batch| batch.first.clone()).collect();
+            let leaves = findings.readable(self.store.tree_leaves_by_key(&firsts).await)?.unwrap_or_default();
+            let sealed: BTreeSet<(TenantId, EventId)> =
+                leaves.into_iter().map(|(tenant_id, leaf)| (tenant_id, leaf.event_id)).collect();
+            for batch in part {
+                let is_sealed = batch.first.as_ref().is_some_and(|first| sealed.contains(first));
+                let age = (known.now - batch.sealed_at).to_std().unwrap_or_default();
+                if !is_sealed && (!waiting.contains(&batch.key) || age > known.stale_after) {
+                    let ((writer_id, sequence), sealed_at) = (batch.key, batch.sealed_at);
+                    findings.add(Finding::Stale { writer_id, sequence, sealed_at });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Names the leaves of some tenants that no batch lists. Read once more, since as a rule there are none.

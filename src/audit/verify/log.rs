@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Finding, Verifier, report::Findings};
 use crate::audit::tree::Frontier;
-use crate::audit::{AuditState, Checkpoint, EpochRecord, Hash, StoredEpoch, tenants_root};
+use crate::audit::{AuditState, Checkpoint, EpochRecord, Hash, Origin, StoredEpoch, tenants_root};
 use crate::store::AUDIT_READ_MAX;
 use crate::{Error, Result};
 
@@ -21,11 +21,13 @@ impl Verifier {
     pub(super) async fn check_log(
         &self,
         state: &AuditState,
+        origin: Option<&Origin>,
         anchors: &[&Checkpoint],
         findings: &mut Findings,
     ) -> Result<(u64, Option<EpochRecord>)> {
         for anchor in anchors {
-            let is_trusted = self.sealer_keys.is_empty() || self.is_sealers(anchor);
+            let is_trusted = (self.sealer_keys.is_empty() || self.is_sealers(anchor))
+                && origin.is_none_or(|origin| origin == anchor.origin());
             if !is_trusted {
                 findings.add(Finding::AnchorForged { size: anchor.size() });
             }
@@ -45,7 +47,7 @@ impl Verifier {
                     findings.add(Finding::MissingEpoch { number: next });
                     log.is_whole = false;
                 }
-                last = self.check_epoch(epoch, &mut log, anchors, findings);
+                last = self.check_epoch(epoch, origin, &mut log, anchors, findings);
                 next = epoch.number + 1;
                 read += 1;
             }
@@ -63,6 +65,7 @@ impl Verifier {
     fn check_epoch(
         &self,
         epoch: &StoredEpoch,
+        origin: Option<&Origin>,
         log: &mut Log,
         anchors: &[&Checkpoint],
         findings: &mut Findings,
@@ -81,6 +84,7 @@ impl Verifier {
         let stands = record.number == epoch.number
             && record.sealed_at >= log.sealed_at
             && checkpoint.size() == size
+            && origin.is_none_or(|origin| origin == checkpoint.origin())
             && checkpoint.to_string() == epoch.checkpoint
             && (!log.is_whole || log.frontier.to_bytes() == epoch.frontier)
             && (!log.is_whole || checkpoint.root() == log.frontier.root());

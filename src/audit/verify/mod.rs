@@ -16,12 +16,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 pub use self::finding::Finding;
 pub use self::prove::{ExtensionProof, prove, prove_extension};
-pub use self::report::{VerifiedState, VerifyReport};
+pub use self::report::{VerifiedState, VerifyReport, VerifyScope};
 
-use self::batches::Known;
+use self::batches::{Known, Walked};
 use self::report::Findings;
 use self::tenant::{Open, Since};
-use crate::audit::{AuditState, AuditVerifyingKey, Checkpoint};
+use crate::audit::{AuditState, AuditVerifyingKey, Checkpoint, Origin};
 use crate::store::{AUDIT_READ_MAX, AuditStore};
 use crate::usage::EventId;
 use crate::{Result, TenantId};
@@ -51,6 +51,7 @@ pub struct Verifier {
     writer_keys: Vec<AuditVerifyingKey>,
     sealer_keys: Vec<AuditVerifyingKey>,
     anchors: Vec<Checkpoint>,
+    origin: Option<Origin>,
     stale_after: Duration,
 }
 
@@ -59,7 +60,29 @@ pub struct Verifier {
 enum Scope<'a> {
     Full,
     Since(&'a VerifiedState),
-    Sample { events: u32, seed: u64 },
+    /// Everything, and that it goes on from a former state.
+    Again(&'a VerifiedState),
+    Sample {
+        events: u32,
+        seed: u64,
+    },
+}
+
+impl<'a> Scope<'a> {
+    fn since(self) -> Option<&'a VerifiedState> {
+        match self {
+            Self::Since(since) | Self::Again(since) => Some(since),
+            Self::Full | Self::Sample { .. } => None,
+        }
+    }
+
+    fn looks_at(self) -> VerifyScope {
+        match self {
+            Self::Full | Self::Again(_) => VerifyScope::Full,
+            Self::Since(_) => VerifyScope::Incremental,
+            Self::Sample { .. } => VerifyScope::Sampled,
+        }
+    }
 }
 
 /// Clocks of two processes may differ, and an event is written a while after it happened.
@@ -73,7 +96,8 @@ impl Verifier {
             writer_keys: Vec::new(),
             sealer_keys: Vec::new(),
             anchors: Vec::new(),
-            stale_after: Duration::from_secs(300),
+            origin: None,
+            stale_after: Duration::from_secs(3_600),
         }
     }
 
@@ -95,7 +119,16 @@ impl Verifier {
         self
     }
 
-    /// After which time a batch that no epoch has sealed is a finding; 5 minutes by default.
+    /// The name of the trail: what is signed for another one is forged here. By default it is the name in the anchors, or else
+    /// in the latest checkpoint.
+    pub fn origin(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
+        self
+    }
+
+    /// After which time a batch that waits to be sealed is a finding; an hour by default. It should be longer than the host's
+    /// transactions, than outages of the database, and than what clocks differ by: all of them make a batch older than it looks
+    /// to a sealer. A batch that is not sealed and not even waiting is a finding at once.
     pub fn stale_after(mut self, age: Duration) -> Self {
         self.stale_after = age;
         self
@@ -109,16 +142,22 @@ impl Verifier {
     /// # Errors
     /// Whatever the store meets, but for what cannot be read: that is a finding.
     pub async fn full(&self, now: DateTime<Utc>) -> Result<VerifyReport> {
-        self.verify(Scope::Full, now).await
+        Ok(self.verify(Scope::Full, now).await?.0)
     }
 
-    /// Looks at what came since a former verification: that the trees and the log are continuations of those that it saw,
-    /// at all epochs and batches, and at the events since. What was changed in older events it does not see.
+    /// Looks at what came since a former verification: that the trees, the log and the batches are continuations of those that
+    /// it saw, at all epochs and batches, and at the events since. What was changed in older events it does not see.
+    ///
+    /// Where batches are not those of then, everything is looked at as by [`full`](Self::full): one was deleted, or committed
+    /// long after it was written.
     ///
     /// # Errors
     /// As [`full`](Self::full).
     pub async fn incremental(&self, now: DateTime<Utc>, since: &VerifiedState) -> Result<VerifyReport> {
-        self.verify(Scope::Since(since), now).await
+        match self.verify(Scope::Since(since), now).await? {
+            (report, true) => Ok(report),
+            (_, false) => Ok(self.verify(Scope::Again(since), now).await?.0),
+        }
     }
 
     /// Looks at the log, the heads, and some events chosen by a seed, each with its proof. One that nobody sealed it does
@@ -127,52 +166,58 @@ impl Verifier {
     /// # Errors
     /// As [`full`](Self::full).
     pub async fn sampled(&self, now: DateTime<Utc>, events: u32, seed: u64) -> Result<VerifyReport> {
-        self.verify(Scope::Sample { events, seed }, now).await
+        Ok(self.verify(Scope::Sample { events, seed }, now).await?.0)
     }
 
-    async fn verify(&self, scope: Scope<'_>, now: DateTime<Utc>) -> Result<VerifyReport> {
+    /// Also says whether the batches are those of the former state, as far as they had come to rest by then.
+    async fn verify(&self, scope: Scope<'_>, now: DateTime<Utc>) -> Result<(VerifyReport, bool)> {
         let mut findings = Findings::default();
         let state = findings.readable(self.store.audit_state().await)?.unwrap_or_default();
         let mut anchors: Vec<&Checkpoint> = self.anchors.iter().collect();
-        if let Scope::Since(since) = scope {
-            anchors.extend(&since.checkpoint);
-        }
-        let (epochs, _) = self.check_log(&state, &anchors, &mut findings).await?;
-        let (events, batches) = match scope {
+        anchors.extend(scope.since().and_then(|since| since.checkpoint.as_ref()));
+        let checkpoint: Option<Checkpoint> =
+            state.epoch.as_ref().and_then(|epoch| epoch.checkpoint.parse().ok());
+        let named = anchors.first().copied().or(checkpoint.as_ref()).map(Checkpoint::origin);
+        let origin = self.origin.as_ref().or(named);
+        let (epochs, _) = self.check_log(&state, origin, &anchors, &mut findings).await?;
+        let (events, walked) = match scope {
             Scope::Sample { events, seed } => {
-                (self.check_sample(&state.heads, events, seed, &mut findings).await?, 0)
+                (self.check_sample(&state.heads, events, seed, &mut findings).await?, Walked::default())
             }
-            Scope::Full => self.check_trail(&state, None, now, &mut findings).await?,
-            Scope::Since(since) => self.check_trail(&state, Some(since), now, &mut findings).await?,
+            _ => self.check_trail(&state, origin, scope, now, &mut findings).await?,
         };
+        let continues = scope.since().is_none_or(|since| since.settled == walked.settled_then);
+        let is_sampled = matches!(scope, Scope::Sample { .. });
         let (findings, findings_total) = findings.into_parts();
-        let checkpoint = state.epoch.as_ref().and_then(|epoch| epoch.checkpoint.parse().ok());
-        let seen = VerifiedState::new(now, checkpoint, &state.heads);
-        let is_thorough = !matches!(scope, Scope::Sample { .. });
-        Ok(VerifyReport {
+        let report = VerifyReport {
             verified_at: now,
-            findings,
+            scope: scope.looks_at(),
             findings_total,
+            findings,
             events,
-            batches,
+            batches: walked.batches,
+            unsealed: u64::try_from(walked.unsealed.len()).unwrap_or(u64::MAX),
             epochs,
             tenants: u64::try_from(state.heads.len()).unwrap_or(u64::MAX),
-            are_batches_authenticated: !self.writer_keys.is_empty(),
+            are_batches_authenticated: !self.writer_keys.is_empty() && !is_sampled,
             are_epochs_authenticated: !self.sealer_keys.is_empty(),
             anchors: u64::try_from(anchors.len()).unwrap_or(u64::MAX),
-            state: (is_thorough && findings_total == 0).then_some(seen),
-        })
+            state: (!is_sampled && findings_total == 0)
+                .then(|| VerifiedState::new(now, checkpoint.clone(), &state.heads, walked)),
+        };
+        Ok((report, continues))
     }
 
     /// All tenants, then all batches: an event that was seen is in a batch that is there to be seen.
     async fn check_trail(
         &self,
         state: &AuditState,
-        since: Option<&VerifiedState>,
+        origin: Option<&Origin>,
+        scope: Scope<'_>,
         now: DateTime<Utc>,
         findings: &mut Findings,
-    ) -> Result<(u64, u64)> {
-        let from = since.map(|since| since.verified_at - OVERLAP);
+    ) -> Result<(u64, Walked)> {
+        let since = scope.since();
         let heads: BTreeMap<&TenantId, _> = state.heads.iter().map(|head| (&head.tenant_id, head)).collect();
         let mut tenants: BTreeSet<TenantId> = heads.keys().map(|tenant_id| (*tenant_id).clone()).collect();
         tenants.extend(self.tenants_with_events(findings).await?);
@@ -181,24 +226,40 @@ impl Verifier {
                 findings.add(Finding::MissingTenant { tenant_id: tenant_id.clone() });
             }
         }
+        let since_id = match scope {
+            Scope::Since(since) => Some(EventId::lower_bound(since.verified_at - OVERLAP)),
+            _ => None,
+        };
         let mut open = Open::default();
         let mut events = 0;
         for tenant_id in &tenants {
-            let since = Since {
-                tree: since.and_then(|since| since.trees.get(tenant_id)),
-                id: from.map(EventId::lower_bound),
-            };
+            let since = Since { tree: since.and_then(|since| since.trees.get(tenant_id)), id: since_id };
             let head = heads.get(tenant_id).copied();
             events += self.check_tenant(tenant_id, head, since, &mut open, findings).await?;
         }
         let sizes: BTreeMap<TenantId, u64> =
             state.heads.iter().map(|head| (head.tenant_id.clone(), head.frontier.size())).collect();
-        let known = Known { sizes: &sizes, since: from, now, stale_after: self.stale_after };
-        let batches = self.check_batches(&known, &mut open, findings).await?;
+        let settled_then = since.map(|since| &since.settled);
+        let known = Known {
+            sizes: &sizes,
+            origin,
+            since: match scope {
+                Scope::Since(since) => Some(since),
+                _ => None,
+            },
+            now,
+            stale_after: self.stale_after,
+        };
+        let mut walked = Walked::new(settled_then.map(|settled| settled.before), now - OVERLAP);
+        self.check_batches(&known, &mut walked, &mut open, findings).await?;
+        self.check_unsealed(&known, &mut walked, findings).await?;
         let left = open.unattested.into_iter().filter(|(_, left)| *left > 0);
         let unattested: BTreeSet<TenantId> = left.map(|(tenant_id, _)| tenant_id).collect();
-        if since.is_none() && !unattested.is_empty() {
+        if since_id.is_none() && !unattested.is_empty() {
             self.name_unattested(&unattested, &sizes, findings).await?;
+        }
+        for (tenant_id, id) in open.new_leaves {
+            findings.add(Finding::Unattested { tenant_id, id });
         }
         for (tenant_id, id) in open.unlisted.into_keys() {
             findings.add(Finding::Forged { tenant_id, id });
@@ -209,7 +270,7 @@ impl Verifier {
                 open.ahead.into_iter().for_each(|tenant_id| findings.add(Finding::TreeAltered { tenant_id }));
             }
         }
-        Ok((events, batches))
+        Ok((events, walked))
     }
 
     async fn tenants_with_events(&self, findings: &mut Findings) -> Result<Vec<TenantId>> {

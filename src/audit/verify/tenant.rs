@@ -23,14 +23,24 @@ pub(super) struct Open {
     pub(super) ahead: BTreeSet<TenantId>,
     /// How many sealed leaves a tenant has that no batch has listed yet.
     pub(super) unattested: BTreeMap<TenantId, u64>,
+    /// The leaves that a tree has gained since a former verification and that no batch has listed yet.
+    pub(super) new_leaves: BTreeSet<(TenantId, Uuid)>,
+}
+
+impl Open {
+    /// Whether something is known of an event that its batch has to say.
+    pub(super) fn has(&self, tenant_id: &TenantId, id: EventId) -> bool {
+        let key = (tenant_id.clone(), id.as_uuid());
+        self.new_leaves.contains(&key) || self.unlisted.contains_key(&key)
+    }
 }
 
 /// How far a former verification came.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Since<'a> {
-    /// The tree that was seen to be whole.
+    /// The tree that was seen to be whole: that of now must be a continuation of it.
     pub(super) tree: Option<&'a Frontier>,
-    /// Events with greater ids are looked at.
+    /// Events with greater ids are looked at, and leaves behind that tree; without it, everything.
     pub(super) id: Option<Uuid>,
 }
 
@@ -60,16 +70,20 @@ impl Verifier {
         findings: &mut Findings,
     ) -> Result<u64> {
         let leaves = match head {
-            Some(head) => self.check_tree(head, since.tree, findings).await?,
+            Some(head) => self.check_tree(head, since, findings).await?,
             None => Leaves { from: 0, size: 0, hashes: Vec::new() },
         };
         let older = self.check_older(tenant_id, &leaves, since, findings).await?;
         let checked = self.merge(tenant_id, &leaves, since, open, findings).await?;
         let read = u64::try_from(leaves.hashes.len()).unwrap_or(u64::MAX);
         let met = open.unattested.get(tenant_id).copied().unwrap_or_default();
-        if since.id.is_none() && met != read {
+        if leaves.hashes.iter().any(|(_, id)| id.is_none()) || (since.id.is_none() && met != read) {
             // A leaf that has a place and no event, or the other way round.
             findings.add(Finding::TreeAltered { tenant_id: tenant_id.clone() });
+        }
+        if since.id.is_some() {
+            let ids = leaves.hashes.iter().filter_map(|(_, id)| *id);
+            open.new_leaves.extend(ids.map(|id| (tenant_id.clone(), id.as_uuid())));
         }
         Ok(older + checked)
     }
@@ -78,12 +92,14 @@ impl Verifier {
     async fn check_tree(
         &self,
         head: &TenantHead,
-        since: Option<&Frontier>,
+        since: Since<'_>,
         findings: &mut Findings,
     ) -> Result<Leaves> {
         let (tenant_id, size) = (&head.tenant_id, head.frontier.size());
-        let mut frontier = since.cloned().unwrap_or_default();
+        let mut frontier = since.tree.filter(|_| since.id.is_some()).cloned().unwrap_or_default();
         let from = frontier.size();
+        let seen = since.tree.map_or(0, Frontier::size);
+        let mut continues = true;
         let mut leaves = Leaves { from, size, hashes: Vec::new() };
         let mut inner: Vec<TreeNode> = Vec::new();
         while frontier.size() < size {
@@ -101,19 +117,24 @@ impl Verifier {
                         inner.push(node);
                     }
                 });
+                continues &=
+                    since.tree.is_none_or(|tree| tree.size() != frontier.size() || *tree == frontier);
             }
             if frontier.size() == next {
                 break;
             }
         }
-        if frontier.size() < size || from > size {
+        if frontier.size() < size || seen > size {
             let found = frontier.size().min(size);
             findings.add(Finding::TruncatedTail {
                 tenant_id: tenant_id.clone(),
-                sealed: from.max(size),
+                sealed: seen.max(size),
                 found,
             });
-        } else if frontier.root() != head.root || !self.has_nodes(tenant_id, &inner, findings).await? {
+        } else if !continues
+            || frontier.root() != head.root
+            || !self.has_nodes(tenant_id, &inner, findings).await?
+        {
             findings.add(Finding::TreeAltered { tenant_id: tenant_id.clone() });
         }
         Ok(leaves)

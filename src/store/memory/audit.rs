@@ -216,6 +216,13 @@ impl AuditStore for MemoryStore {
         Ok(batches.take(size(limit)).cloned().collect())
     }
 
+    async fn unsealed_among(&self, batches: &[(WriterId, u64)]) -> Result<Vec<(WriterId, u64)>> {
+        let asked: BTreeSet<(WriterId, u64)> = batches.iter().copied().collect();
+        let tables = self.audit_read();
+        let noted = tables.unsealed.iter().map(|(_, writer_id, sequence)| (*writer_id, *sequence));
+        Ok(noted.filter(|key| asked.contains(key)).collect())
+    }
+
     async fn append_epoch(&self, epoch: &NewEpoch) -> Result<bool> {
         Ok(self.audit_write().append_epoch(epoch))
     }

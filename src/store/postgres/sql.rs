@@ -81,6 +81,7 @@ statements! {
     TOP_CONSUMERS_BY_TOKENS = "top_consumers_by_tokens";
     TOUCH_QUOTA_TENANT = "touch_quota_tenant";
     UNSEALED_AUDIT_BATCHES = "unsealed_audit_batches";
+    UNSEALED_AUDIT_BATCHES_AMONG = "unsealed_audit_batches_among";
     USAGE = "usage";
     USAGE_BOOKS = "usage_books";
     USAGE_OF_EVENTS = "usage_of_events";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::audit::{
-    Actor, AuditEvent, AuditQuery, BatchRecord, KbAudit, Ledger, NewEpoch, SealedBatch, WriterChain,
+    Actor, AuditEvent, AuditQuery, BatchRecord, KbAudit, Ledger, NewEpoch, Origin, SealedBatch, WriterChain,
 };
 use crate::page::PageSize;
 use crate::store::{AuditStore, BatchAppended, KeyErased};
@@ -57,13 +57,13 @@ fn sealed(chain: &mut WriterChain, events: Vec<AuditEvent>) -> SealedBatch {
 
 async fn epoch_of(store: &impl AuditStore) -> NewEpoch {
     let batches = ok(store.unsealed_batches(100).await);
-    let ledger = ok(Ledger::open(ok(store.audit_state().await), &[]));
-    ok(ledger.seal(&batches, "conformance", None, at(1)))
+    let ledger = ok(Ledger::open(ok(store.audit_state().await), &Origin::default(), &[]));
+    ok(ledger.seal(&batches, &Origin::default(), None, at(1)))
 }
 
 /// Clause 3: a batch is kept once under (writer, sequence), and no other one.
 pub async fn a_batch_is_kept_once(store: &impl AuditStore) {
-    let mut chain = WriterChain::new();
+    let mut chain = WriterChain::new(Origin::default());
     let other = ok(chain.seal(vec![event("acme", 9)], None, at(0)));
     let batch = sealed(&mut chain, vec![event("acme", 1), event("bolt", 2)]);
     assert_eq!(ok(store.append_audit(&batch).await), BatchAppended::New);
@@ -79,8 +79,9 @@ pub async fn a_batch_is_kept_once(store: &impl AuditStore) {
 /// Clause 1: an event whose id is taken leaves nothing of its batch.
 pub async fn a_batch_is_all_or_nothing(store: &impl AuditStore) {
     let taken = event("acme", 1);
-    ok(store.append_audit(&sealed(&mut WriterChain::new(), vec![taken.clone()])).await);
-    let batch = sealed(&mut WriterChain::new(), vec![event("acme", 2), taken, event("bolt", 3)]);
+    ok(store.append_audit(&sealed(&mut WriterChain::new(Origin::default()), vec![taken.clone()])).await);
+    let batch =
+        sealed(&mut WriterChain::new(Origin::default()), vec![event("acme", 2), taken, event("bolt", 3)]);
     let error = store.append_audit(&batch).await.err().map(|error| error.kind());
     assert_eq!(error, Some(ErrorKind::Conflict));
     assert_eq!(ok(store.audit_tenants(None, 10).await), [tenant("acme")]);
@@ -92,7 +93,7 @@ pub async fn a_batch_is_all_or_nothing(store: &impl AuditStore) {
 /// Clause 6, and the order of a trail.
 pub async fn a_trail_is_paged(store: &impl AuditStore) {
     let events: Vec<AuditEvent> = (0..7).map(|second| event("acme", second)).collect();
-    ok(store.append_audit(&sealed(&mut WriterChain::new(), events.clone())).await);
+    ok(store.append_audit(&sealed(&mut WriterChain::new(Origin::default()), events.clone())).await);
     let mut query = AuditQuery::new(tenant("acme"), TimeRange::ALL).page_size(ok(PageSize::new(3)));
     let mut seen = Vec::new();
     loop {
@@ -111,7 +112,7 @@ pub async fn a_trail_is_paged(store: &impl AuditStore) {
 
 /// Clause 8, and the orders that reads promise.
 pub async fn reads_are_ordered_and_bounded(store: &impl AuditStore) {
-    let mut chains = [WriterChain::new(), WriterChain::new()];
+    let mut chains = [WriterChain::new(Origin::default()), WriterChain::new(Origin::default())];
     for second in 0..6 {
         let chain = &mut chains[usize::from(second % 2 == 0)];
         let batch = sealed(
@@ -142,7 +143,7 @@ pub async fn reads_are_ordered_and_bounded(store: &impl AuditStore) {
 
 /// Clause 3: of two sealers at once one is refused, and nothing of its epoch is kept.
 pub async fn an_epoch_is_kept_once(store: &impl AuditStore) {
-    let mut chain = WriterChain::new();
+    let mut chain = WriterChain::new(Origin::default());
     ok(store.append_audit(&sealed(&mut chain, vec![event("acme", 1)])).await);
     let (one, other) = (epoch_of(store).await, epoch_of(store).await);
     assert!(ok(store.append_epoch(&one).await));
@@ -163,7 +164,10 @@ pub async fn an_epoch_is_kept_once(store: &impl AuditStore) {
 pub async fn trees_are_read_back(store: &impl AuditStore) {
     let events: Vec<AuditEvent> = (0..300).map(|second| event("acme", 300 - second)).collect();
     ok(store
-        .append_audit(&sealed(&mut WriterChain::new(), [events.clone(), vec![event("bolt", 1)]].concat()))
+        .append_audit(&sealed(
+            &mut WriterChain::new(Origin::default()),
+            [events.clone(), vec![event("bolt", 1)]].concat(),
+        ))
         .await);
     assert!(ok(store.append_epoch(&epoch_of(store).await).await));
     let state = ok(store.audit_state().await);

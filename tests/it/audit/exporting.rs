@@ -67,8 +67,32 @@ async fn an_export_is_verified_offline(bed: Bed) {
     let cut: Vec<&str> = events.lines().skip(1).collect();
     fs::write(path.join("events.jsonl"), cut.join("\n")).unwrap();
     assert_eq!(codes(&verify().await), ["missing"]);
-    fs::write(path.join("events.jsonl"), "{}").unwrap();
-    assert_eq!(read_trail(&path).unwrap_err().field(), Some("event"));
+    // What reading would tidy away is refused by the name of its line.
+    let first = events.lines().next().unwrap();
+    let doubled = first.replacen("\"action\":", "\"action\":\"x\",\"action\":", 1);
+    let unknown = first.replacen('{', "{\"note\":1,", 1);
+    let digits = first.replacen("\"represents\":1", "\"represents\":1.00000000000000000001", 1);
+    let spaced = first.replacen(':', ": ", 1);
+    let again = format!("{first}\n{first}");
+    for (bad, line) in [("{}", 1), (&doubled, 1), (&unknown, 1), (&digits, 1), (&spaced, 1), (&again, 2)] {
+        assert_ne!(bad, first);
+        fs::write(path.join("events.jsonl"), bad).unwrap();
+        let error = read_trail(&path).unwrap_err();
+        assert_eq!(error.field(), Some("line"));
+        assert!(error.to_string().contains(&format!("{line} of events.jsonl")), "{error}");
+    }
+    fs::write(path.join("events.jsonl"), events).unwrap();
+    for file in ["batches.jsonl", "epochs.jsonl", "heads.jsonl", "tree.jsonl"] {
+        let whole = fs::read_to_string(path.join(file)).unwrap();
+        let first = whole.lines().next().unwrap();
+        for bad in [first.replacen('{', "{\"note\":1,", 1), format!("{whole}{first}\n")] {
+            fs::write(path.join(file), bad).unwrap();
+            let error = read_trail(&path).unwrap_err();
+            assert!(error.field() == Some("line") && error.to_string().contains(file), "{error}");
+        }
+        fs::write(path.join(file), whole).unwrap();
+    }
+    assert!(verify().await.is_clean());
 }
 
 async fn events_leave_in_every_format(bed: Bed) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use metertrail::audit::{
-    AuditEvent, AuditLog, AuditQuery, AuditSigningKey, AuditState, BatchRecord, KeptNode, NewEpoch,
+    AuditEvent, AuditLog, AuditQuery, AuditSigningKey, AuditState, BatchRecord, KeptNode, NewEpoch, Origin,
     SealedBatch, StaticKeys, StoredEpoch, TreeLeaf, WriterChain, WriterId, prove,
 };
 use metertrail::store::{AuditRow, AuditStore, BatchAppended, KeyErased};
@@ -107,6 +107,10 @@ impl AuditStore for Flaky {
 
     async fn unsealed_batches(&self, limit: u32) -> Result<Vec<BatchRecord>> {
         self.store.unsealed_batches(limit).await
+    }
+
+    async fn unsealed_among(&self, batches: &[(WriterId, u64)]) -> Result<Vec<(WriterId, u64)>> {
+        self.store.unsealed_among(batches).await
     }
 
     async fn append_epoch(&self, epoch: &NewEpoch) -> Result<bool> {
@@ -213,7 +217,7 @@ async fn a_refused_event_stands_alone(bed: Bed) {
 
 /// Two writers with one name, as a copied machine has them: the second one's batch meets another in its place.
 async fn a_chain_that_somebody_else_writes_is_left(bed: Bed) {
-    let chain = WriterChain::new();
+    let chain = WriterChain::new(Origin::default());
     let key = super::writer_key();
     let now = bed.clock.now();
     let one = chain.seal(vec![uploaded("acme", 1)], Some(&key), now).unwrap();

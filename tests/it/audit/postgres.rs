@@ -46,14 +46,16 @@ async fn events_commit_with_the_rows_of_the_caller_or_not_at_all() {
 #[tokio::test]
 async fn a_batch_is_kept_once_and_no_other_under_its_name() {
     let bed = Bed::postgres().await;
-    let chain = metertrail::audit::WriterChain::new();
+    let chain = metertrail::audit::WriterChain::new(metertrail::audit::Origin::default());
     let now = super::noon();
     let batch = chain.seal(vec![uploaded("acme", 1)], None, now).unwrap();
     assert_eq!(bed.store.append_audit(&batch).await.unwrap(), BatchAppended::New);
     assert_eq!(bed.store.append_audit(&batch).await.unwrap(), BatchAppended::Duplicate);
     let other = chain.seal(vec![uploaded("acme", 2)], None, now).unwrap();
     assert_eq!(bed.store.append_audit(&other).await.unwrap(), BatchAppended::Conflict);
-    let taken = metertrail::audit::WriterChain::new().seal(batch.events().to_vec(), None, now).unwrap();
+    let taken = metertrail::audit::WriterChain::new(metertrail::audit::Origin::default())
+        .seal(batch.events().to_vec(), None, now)
+        .unwrap();
     assert_eq!(bed.store.append_audit(&taken).await.unwrap_err().kind(), ErrorKind::Conflict);
     let hand = client(bed.database.as_ref().unwrap().url()).await;
     assert_eq!(count(&hand, "SELECT count(*) FROM metertrail.audit_events").await, 1);

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use metertrail::audit::tree::Frontier;
 use metertrail::audit::{
-    AuditEvent, AuditKeys, AuditSigningKey, Checkpoint, NoKeys, StaticKeys, TreeLeaf, Verifier,
+    AuditEvent, AuditKeys, AuditSigningKey, Checkpoint, NoKeys, Origin, StaticKeys, TreeLeaf, Verifier,
+    WrappingKey, WriterChain,
 };
 use metertrail::store::AuditTables;
 use metertrail::testing::tamper;
@@ -41,6 +42,10 @@ on_both_stores! {
     a_sealer_that_adds_an_event_by_itself,
     a_sealed_batch_that_is_deleted,
     a_sealer_that_has_seen_more,
+    a_batch_inside_of_a_chain_that_is_deleted,
+    a_deleted_epoch,
+    a_forged_anchor,
+    what_was_signed_for_another_trail,
 }
 
 struct Trail {
@@ -142,6 +147,19 @@ impl Trail {
         codes(&verifier.full(self.bed.clock.now()).await.unwrap())
     }
 
+    /// What is found with hashes only, with the public keys, and with an anchor as well: the columns of `docs/audit.md`.
+    async fn is_found(&self, hashes: &[&str], keys: &[&str], anchor: &[&str]) {
+        let now = self.bed.clock.now();
+        let alone = Verifier::new(Arc::clone(&self.bed.store)).full(now).await.unwrap();
+        assert_eq!(codes(&alone), hashes, "with hashes only");
+        assert_eq!(self.found().await, keys, "with public keys");
+        assert_eq!(self.found_with_anchor().await, anchor, "with keys and an anchor");
+    }
+
+    async fn is_found_by_all(&self, names: &[&str]) {
+        self.is_found(names, names, names).await;
+    }
+
     /// The ids of the findings of one code, as `code:second`.
     async fn named(&self) -> Vec<String> {
         let report = self.bed.verified().await;
@@ -162,7 +180,7 @@ fn keys_of(writer: bool, sealer: bool) -> StaticKeys {
     StaticKeys::new()
         .writer(if writer { writer_key() } else { own("writer") })
         .sealer(if sealer { sealer_key() } else { own("sealer") })
-        .wrapping([3; 32])
+        .wrapping(WrappingKey::from_bytes([3; 32]))
 }
 
 async fn untouched(bed: Bed) {
@@ -193,9 +211,11 @@ async fn an_edit(bed: Bed) {
     };
     trail.touch(&sql, hand).await;
     assert_eq!(trail.named().await, ["edited:8"]);
+    trail.is_found_by_all(&["edited"]).await;
     // A sample of everything finds it as well.
     let sample = trail.bed.verifier().sampled(trail.bed.clock.now(), 400, 1).await.unwrap();
     assert_eq!(codes(&sample), ["edited"]);
+    assert!(!sample.are_batches_authenticated && sample.are_epochs_authenticated);
 }
 
 async fn an_edit_and_its_leaf(bed: Bed) {
@@ -219,6 +239,7 @@ async fn an_edit_and_its_leaf(bed: Bed) {
     };
     trail.touch(&sql, hand).await;
     assert_eq!(trail.named().await, ["edited:8", "tree_altered: tenant bolt"]);
+    trail.is_found_by_all(&["edited", "tree_altered"]).await;
 }
 
 async fn a_deletion_inside(bed: Bed) {
@@ -230,6 +251,7 @@ async fn a_deletion_inside(bed: Bed) {
     };
     trail.touch(&sql, hand).await;
     assert_eq!(trail.named().await, ["missing:4"]);
+    trail.is_found_by_all(&["missing"]).await;
 }
 
 /// The event, its leaf, and every trace of the gap between its neighbours: the tree looks as if it had never been there.
@@ -265,6 +287,7 @@ async fn a_deletion_and_a_new_numbering(bed: Bed) {
     };
     trail.touch(&sql, hand).await;
     assert_eq!(trail.named().await, ["missing:7", "tenants_altered: 3 tenants, epoch 1 sealed 3"]);
+    trail.is_found_by_all(&["missing", "tenants_altered"]).await;
 }
 
 async fn a_swap(bed: Bed) {
@@ -283,6 +306,7 @@ async fn a_swap(bed: Bed) {
     };
     trail.touch(sql, hand).await;
     assert_eq!(trail.named().await, ["reordered:7", "reordered:8", "tree_altered: tenant bolt"]);
+    trail.is_found_by_all(&["reordered", "tree_altered"]).await;
 }
 
 async fn insert(trail: &Trail, event: AuditEvent) {
@@ -300,6 +324,7 @@ async fn insert(trail: &Trail, event: AuditEvent) {
     let report = trail.bed.verified().await;
     assert_eq!(codes(&report), ["forged"]);
     assert!(report.findings[0].to_string().contains(&event.id().to_string()));
+    trail.is_found_by_all(&["forged"]).await;
 }
 
 async fn a_forged_insert(bed: Bed) {
@@ -328,14 +353,14 @@ async fn a_cut_tail(bed: Bed) {
     };
     trail.touch(sql, hand).await;
     assert_eq!(trail.named().await, ["truncated_tail: tenant acme has 6 leaves of 10"]);
+    trail.is_found_by_all(&["truncated_tail"]).await;
 }
 
 async fn a_cut_tail_with_the_newest_epochs(bed: Bed) {
     let trail = Trail::new(bed).await;
     trail.restore().await;
     // By itself it is the trail of a while ago.
-    assert_eq!(trail.found().await, [""; 0]);
-    assert_eq!(trail.found_with_anchor().await, ["log_truncated"]);
+    trail.is_found(&[], &[], &["log_truncated"]).await;
 }
 
 async fn a_deleted_tenant(bed: Bed) {
@@ -355,14 +380,14 @@ async fn a_deleted_tenant(bed: Bed) {
         trail.named().await,
         ["missing_tenant: tenant bolt", "tenants_altered: 2 tenants, epoch 1 sealed 3"]
     );
+    trail.is_found_by_all(&["missing_tenant", "tenants_altered"]).await;
 }
 
 async fn a_deleted_trail(bed: Bed) {
     let trail = Trail::new(bed).await;
     trail.wipe().await;
     // An empty trail is a new one, to whoever has kept nothing.
-    assert_eq!(trail.found().await, [""; 0]);
-    assert_eq!(trail.found_with_anchor().await, ["log_truncated"]);
+    trail.is_found(&[], &[], &["log_truncated"]).await;
 }
 
 /// A whole new trail in which one event never was and another one is not what it was.
@@ -382,9 +407,10 @@ async fn rewrite(trail: &mut Trail, keys: impl AuditKeys + Clone) {
 async fn a_rewrite_without_keys(bed: Bed) {
     let mut trail = Trail::new(bed).await;
     rewrite(&mut trail, NoKeys).await;
-    assert_eq!(trail.found().await, ["batch_forged", "epoch_forged"]);
+    let anchored = ["batch_forged", "epoch_forged", "log_rewritten"];
+    trail.is_found(&[], &["batch_forged", "epoch_forged"], &anchored).await;
     rewrite(&mut trail, keys_of(false, false)).await;
-    assert_eq!(trail.found().await, ["batch_forged", "epoch_forged"]);
+    trail.is_found(&[], &["batch_forged", "epoch_forged"], &anchored).await;
     // What hashes alone cannot see, and an anchor can.
     let hashes_only = Verifier::new(Arc::clone(&trail.bed.store));
     assert!(hashes_only.full(trail.bed.clock.now()).await.unwrap().is_clean());
@@ -395,16 +421,15 @@ async fn a_rewrite_without_keys(bed: Bed) {
 async fn a_rewrite_with_one_key(bed: Bed) {
     let mut trail = Trail::new(bed).await;
     rewrite(&mut trail, keys_of(true, false)).await;
-    assert_eq!(trail.found().await, ["epoch_forged"]);
+    trail.is_found(&[], &["epoch_forged"], &["epoch_forged", "log_rewritten"]).await;
     rewrite(&mut trail, keys_of(false, true)).await;
-    assert_eq!(trail.found().await, ["batch_forged"]);
+    trail.is_found(&[], &["batch_forged"], &["batch_forged", "log_rewritten"]).await;
 }
 
 async fn a_rewrite_with_all_keys(bed: Bed) {
     let mut trail = Trail::new(bed).await;
     rewrite(&mut trail, keys_of(true, true)).await;
-    assert_eq!(trail.found().await, [""; 0]);
-    assert_eq!(trail.found_with_anchor().await, ["log_rewritten"]);
+    trail.is_found(&[], &[], &["log_rewritten"]).await;
 }
 
 async fn a_lawful_erasure(bed: Bed) {
@@ -416,9 +441,9 @@ async fn a_lawful_erasure(bed: Bed) {
     log.seal_epoch().await.unwrap();
     assert_eq!(trail.found().await, [""; 0]);
     log.erase_subject(&tenant("acme"), &label("p-1"), ada()).await.unwrap();
-    assert_eq!(trail.found_with_anchor().await, [""; 0]);
+    trail.is_found_by_all(&[]).await;
     log.seal_epoch().await.unwrap();
-    assert_eq!(trail.found_with_anchor().await, [""; 0]);
+    trail.is_found_by_all(&[]).await;
 }
 
 async fn an_edit_of_what_no_epoch_has_sealed(bed: Bed) {
@@ -448,11 +473,10 @@ async fn a_batch_that_is_kept_from_the_sealer(bed: Bed) {
     let trail = Trail::new(bed).await;
     let log = trail.bed.log();
     log.record(uploaded("acme", 40)).await.unwrap();
+    trail.is_found_by_all(&[]).await;
     trail.touch("DELETE FROM metertrail.audit_unsealed", |tables| tables.unsealed.clear()).await;
     assert!(log.seal_epoch().await.unwrap().is_none());
-    assert_eq!(trail.found().await, [""; 0]);
-    trail.bed.clock.advance(std::time::Duration::from_secs(600));
-    assert_eq!(trail.found().await, ["stale"]);
+    trail.is_found_by_all(&["stale"]).await;
 }
 
 /// A trail that was put back holds together; who sealed what is gone knows better.
@@ -504,8 +528,65 @@ async fn a_sealed_batch_that_is_deleted(bed: Bed) {
     let trail = Trail::new(bed).await;
     let sql = "DELETE FROM metertrail.audit_batches WHERE sequence = 1";
     trail.touch(sql, |tables| tables.batches.retain(|(_, sequence), _| *sequence != 1)).await;
-    assert_eq!(trail.found().await, ["unattested"]);
+    trail.is_found_by_all(&["unattested"]).await;
     assert_eq!(trail.named().await.len(), 10);
+}
+
+/// The next batch of its chain names it.
+async fn a_batch_inside_of_a_chain_that_is_deleted(bed: Bed) {
+    let trail = Trail::new(bed).await;
+    let kept = trail.bed.store.audit_batches(None, 100).await.unwrap();
+    let writer = kept.iter().find(|batch| batch.sequence == 1).unwrap().writer_id;
+    let sql = format!("DELETE FROM metertrail.audit_batches WHERE writer_id = '{writer}' AND sequence = 0");
+    trail.touch(&sql, |tables| drop(tables.batches.remove(&(writer, 0)))).await;
+    trail.is_found_by_all(&["missing_batch", "unattested"]).await;
+    assert!(trail.named().await.contains(&format!("missing_batch: batch 0 of writer {writer}")));
+}
+
+async fn a_deleted_epoch(bed: Bed) {
+    let trail = Trail::new(bed).await;
+    let sql = "DELETE FROM metertrail.audit_epochs WHERE number = 0";
+    trail.touch(sql, |tables| drop(tables.epochs.remove(&0))).await;
+    trail.is_found_by_all(&["missing_epoch"]).await;
+    assert_eq!(trail.named().await, ["missing_epoch: epoch 0"]);
+}
+
+async fn a_forged_anchor(bed: Bed) {
+    let trail = Trail::new(bed).await;
+    let now = trail.bed.clock.now();
+    let newest = &trail.checkpoints[1];
+    let bare = || Checkpoint::new(Origin::default(), newest.size(), newest.root());
+    let stranger = AuditSigningKey::generate("example.org/sealer").unwrap();
+    for forged in [bare(), bare().signed(&stranger)] {
+        let report = trail.bed.verifier().anchor(forged).full(now).await.unwrap();
+        assert_eq!(codes(&report), ["anchor_forged"]);
+    }
+    let foreign = Checkpoint::new(Origin::new("example.org/other").unwrap(), newest.size(), newest.root());
+    let verifier = trail.bed.verifier().origin(Origin::default());
+    let report = verifier.anchor(foreign.signed(&sealer_key())).full(now).await.unwrap();
+    assert_eq!(codes(&report), ["anchor_forged"]);
+}
+
+/// Signed by the right keys, for another trail.
+async fn what_was_signed_for_another_trail(bed: Bed) {
+    let mut trail = Trail::new(bed).await;
+    let other = Origin::new("example.org/other").unwrap();
+    let chain = WriterChain::new(other.clone());
+    let foreign = chain.seal(vec![uploaded("acme", 30)], Some(&writer_key()), trail.bed.clock.now()).unwrap();
+    trail.bed.store.append_audit(&foreign).await.unwrap();
+    trail.is_found_by_all(&["batch_forged"]).await;
+    // A sealer leaves it alone, and seals what is behind it.
+    let log = trail.bed.log();
+    log.record(uploaded("corp", 31)).await.unwrap();
+    trail.checkpoints.extend(log.seal_epoch().await.unwrap());
+    assert!(log.health().seal_error.is_some());
+    let left = trail.bed.store.unsealed_batches(10).await.unwrap();
+    assert_eq!(left, std::slice::from_ref(foreign.record()));
+    // A sealer of the other trail does not go on with this log, and who asks for the other one finds nothing of it.
+    let stranger = trail.bed.builder().origin(other.clone()).start().unwrap();
+    assert!(stranger.seal_epoch().await.unwrap_err().to_string().contains("another trail"));
+    let report = trail.bed.verifier().origin(other).full(trail.bed.clock.now()).await.unwrap();
+    assert_eq!(codes(&report), ["batch_forged", "epoch_forged"]);
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use metertrail::audit::{
     Actor, AuditContext, AuditEvent, AuditResult, AuditType, AuditVerifyingKey, BatchRecord, Checkpoint,
-    ClientIp, EpochRecord, Hash, PersonalData, Severity, Target, TenantHead, WriterChain, WriterId,
+    ClientIp, EpochRecord, Hash, Origin, PersonalData, Severity, Target, TenantHead, WriterChain, WriterId,
     tenants_root,
 };
 use metertrail::usage::ErrorMessage;
@@ -121,7 +121,7 @@ fn the_bytes_of_an_event() {
 
 fn batch() -> BatchRecord {
     let writer = WriterId::from_uuid("11111111-2222-4333-8444-555555555555".parse().unwrap());
-    let chain = WriterChain::of(writer);
+    let chain = WriterChain::of(Origin::default(), writer);
     chain.seal(vec![event()], Some(&writer_key()), at()).unwrap().record().clone()
 }
 
@@ -142,6 +142,8 @@ fn the_bytes_of_a_batch() {
     assert_eq!(batch.manifest, manifest);
     let mut header: Vec<u8> = vec![0, 0, 0, 24];
     header.extend(b"metertrail/audit/batch/1");
+    header.extend([0, 0, 0, 16]);
+    header.extend(b"metertrail/audit");
     header.extend(batch.writer_id.as_uuid().as_bytes());
     header.extend(0_u64.to_be_bytes());
     header.extend([0; 32]);
@@ -152,12 +154,12 @@ fn the_bytes_of_a_batch() {
     header.extend(writer_key().verifying_key().key_hash());
     assert_eq!(batch.header, header);
     assert!(batch.is_signed_by(&[writer_key().verifying_key()]));
-    assert_eq!(batch.hash().to_string(), "bd89e2d11f0e9c2bcdd5b0074c6f5f0f9064e9b7d883b64d4e126de087c85bbd");
+    assert_eq!(batch.hash().to_string(), "f6cc90deeef2d639a1cc95777763b1278a2579e2b680cfcf1add7078a85b61bf");
     // Ed25519 is deterministic.
     let signature = batch.signature.unwrap();
     assert_eq!(
         Hash::of(&signature).to_string(),
-        "1086b9bbc3d34824d42645d6b96c9bfdcd54c3d4891dea70b9b75df952c76207"
+        "84cc34d7f0d455b05fcb026c5bbc4ab38617de8d3212395fbcefedb99cd084dc"
     );
 }
 
@@ -232,7 +234,8 @@ fn a_note_that_others_signed_is_verified() {
 
 #[test]
 fn the_text_of_a_checkpoint() {
-    let checkpoint = Checkpoint::new("example.org/trail", 3, Hash::of(b"")).unwrap().signed(&writer_key());
+    let checkpoint =
+        Checkpoint::new(Origin::new("example.org/trail").unwrap(), 3, Hash::of(b"")).signed(&writer_key());
     let text = checkpoint.to_string();
     assert_eq!(
         text,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use metertrail::audit::{
     Actor, AuditContext, AuditEvent, AuditLog, AuditQuery, AuditResult, AuditType, ChatAudit, ClientIp,
-    ErrorAudit, FileAnchor, KbAudit, SecurityAudit, Target, VerifiedState, Verifier, prove, prove_extension,
+    ErrorAudit, FileAnchor, KbAudit, Origin, SecurityAudit, Target, VerifiedState, Verifier, prove,
+    prove_extension,
 };
 use metertrail::store::AuditStore;
 use metertrail::time::{Clock, TimeRange};
@@ -164,7 +165,7 @@ async fn chatty_events_are_sampled_and_counted(bed: Bed) {
     let chatty = AuditType::new("chat.message_received").unwrap();
     let log = bed.builder().sample(chatty, NonZeroU32::new(10).unwrap()).start().unwrap();
     let said = ChatAudit::MessageReceived { session: label("s"), characters: 5, attachments: 0 };
-    for _ in 0..31 {
+    for _ in 0..35 {
         log.record(log.event(&tenant("acme"), ada(), &said).unwrap()).await.unwrap();
         log.record(log.event(&tenant("bolt"), ada(), &said).unwrap());
         let mut failed = log.event(&tenant("acme"), ada(), &said).unwrap();
@@ -174,9 +175,27 @@ async fn chatty_events_are_sampled_and_counted(bed: Bed) {
     bed.clock.advance(Duration::from_secs(1));
     let trail = log.tenant_audit_trail(&tenant("acme"), 1).await.unwrap();
     let kept: Vec<&AuditEvent> = trail.iter().filter(|event| event.result == AuditResult::Success).collect();
-    assert_eq!((kept.len(), trail.len() - kept.len()), (4, 31));
+    assert_eq!((kept.len(), trail.len() - kept.len()), (4, 35));
     assert_eq!(kept.iter().map(|event| event.represents).sum::<u32>(), 31);
-    assert_eq!(log.health().sampled_out, 54);
+    assert_eq!(log.health().sampled_out, 62);
+    // What is about persons is never left out.
+    let hold = AuditType::new("privacy.hold_placed").unwrap();
+    let all = bed.builder().sample(hold, NonZeroU32::new(10).unwrap()).start().unwrap();
+    for _ in 0..3 {
+        all.place_hold(&tenant("bolt"), Some(&label("p")), &label("suit"), ada()).await.unwrap();
+    }
+    assert_eq!(all.health().sampled_out, 0);
+    // The last of what was left out is kept at the end: nothing is missing in the sum.
+    assert!(log.shutdown(super::MINUTE).await.unwrap().unwritten.is_empty());
+    for name in ["acme", "bolt"] {
+        let trail = all.tenant_audit_trail(&tenant(name), 1).await.unwrap();
+        let said = trail.iter().filter(|event| {
+            event.event_type.as_str() == "chat.message_received" && event.result == AuditResult::Success
+        });
+        let (count, sum) = said.fold((0, 0), |(count, sum), event| (count + 1, sum + event.represents));
+        assert_eq!((count, sum), (5, 35), "{name}");
+    }
+    assert_eq!(log.health().sampled_out, 60);
 }
 
 async fn two_logs_write_and_seal_at_once(bed: Bed) {
@@ -309,14 +328,19 @@ async fn an_anchor_is_told_and_read_back() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("checkpoints");
     let bed = Bed::memory();
-    let log = bed.builder().anchor(FileAnchor::new(&path)).origin("example.org/trail").start().unwrap();
+    let log = bed
+        .builder()
+        .anchor(FileAnchor::new(&path))
+        .origin(Origin::new("example.org/trail").unwrap())
+        .start()
+        .unwrap();
     for second in 0..3 {
         log.record(uploaded("acme", second)).await.unwrap();
         log.seal_epoch().await.unwrap();
     }
     let anchored = FileAnchor::read(&path).unwrap();
     let sizes: Vec<u64> = anchored.iter().map(metertrail::audit::Checkpoint::size).collect();
-    assert_eq!((sizes, anchored[2].origin()), (vec![1, 2, 3], "example.org/trail"));
+    assert_eq!((sizes, anchored[2].origin().as_str()), (vec![1, 2, 3], "example.org/trail"));
     let verifier = anchored.into_iter().fold(bed.verifier(), Verifier::anchor);
     let report = verifier.full(bed.clock.now()).await.unwrap();
     assert!(report.is_clean(), "{:?}", report.findings);

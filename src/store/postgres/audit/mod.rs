@@ -1,6 +1,7 @@
 //! The audit trail in Postgres: each method takes a connection, does its step in a transaction, and gives it back.
 
 mod append;
+mod exact;
 mod read;
 mod rows;
 
@@ -163,6 +164,14 @@ impl AuditStore for PostgresStore {
         let limit = bounded(limit);
         let rows = self.ask(sql::UNSEALED_AUDIT_BATCHES, &[(&limit, Type::INT8)]).await?;
         rows.iter().map(rows::batch).collect()
+    }
+
+    async fn unsealed_among(&self, batches: &[(WriterId, u64)]) -> Result<Vec<(WriterId, u64)>> {
+        let writers: Vec<Uuid> = batches.iter().map(|(writer_id, _)| writer_id.as_uuid()).collect();
+        let sequences =
+            batches.iter().map(|(_, sequence)| append::signed(*sequence)).collect::<Result<Vec<i64>>>()?;
+        let parameters: Parameters<'_> = &[(&writers, Type::UUID_ARRAY), (&sequences, Type::INT8_ARRAY)];
+        self.ask(sql::UNSEALED_AUDIT_BATCHES_AMONG, parameters).await?.iter().map(rows::batch_key).collect()
     }
 
     async fn append_epoch(&self, epoch: &NewEpoch) -> Result<bool> {

@@ -9,6 +9,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
+use super::exact::ExactJson;
 use crate::audit::tree::{Frontier, TreeNode};
 use crate::audit::{
     Actor, AuditContext, AuditEvent, AuditResult, AuditType, BatchRecord, ClientIp, Hash, KeptNode,
@@ -124,6 +125,7 @@ impl<'a> EventRow<'a> {
 
 /// A piece of personal data in the column of that name.
 #[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 struct StoredPersonal {
     subject: Label,
     commitment: Hash,
@@ -167,7 +169,8 @@ pub(super) fn event(row: &Row) -> Result<AuditEvent> {
         Label::new("action", get::<&str>(row, 4)?)?,
         get::<&str>(row, 5)?.parse::<AuditResult>()?,
     )?;
-    event.metadata = get::<Option<Value>>(row, 6)?.map(Metadata::new).transpose()?.unwrap_or_default();
+    let metadata = get::<Option<ExactJson>>(row, 6)?;
+    event.metadata = metadata.map(|json| Metadata::new(json.0)).transpose()?.unwrap_or_default();
     event.error_message = get::<Option<&str>>(row, 7)?.map(ErrorMessage::new);
     event.schema_version =
         u16::try_from(get::<i32>(row, 8)?).map_err(|_| misread("schema_version is none"))?;
@@ -199,6 +202,11 @@ fn is_as_kept(row: &Row, event: &AuditEvent) -> Result<bool> {
 /// An event as it is kept, readable or not.
 pub(super) fn audit_row(row: &Row) -> Result<AuditRow> {
     Ok(AuditRow { tenant_id: TenantId::new(get::<&str>(row, 0)?)?, id: get(row, 1)?, event: event(row) })
+}
+
+/// The key of a batch from a row of writer, sequence.
+pub(super) fn batch_key(row: &Row) -> Result<(WriterId, u64)> {
+    Ok((WriterId::from_uuid(get(row, 0)?), natural(row, 1, get(row, 1)?)?))
 }
 
 /// A batch from a row of writer, sequence, header, manifest, signature.

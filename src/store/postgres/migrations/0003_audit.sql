@@ -18,6 +18,11 @@ ALTER TABLE metertrail.audit_events
     ADD COLUMN represents bigint NOT NULL DEFAULT 1,
     ADD COLUMN personal jsonb;
 
+-- What is looked for among many: security events, and what did not succeed. The rest costs these indexes nothing.
+CREATE INDEX audit_events_security ON metertrail.audit_events (tenant_id, id)
+    WHERE event_type >= 'security.' AND event_type < 'security/';
+CREATE INDEX audit_events_unsuccessful ON metertrail.audit_events (tenant_id, id) WHERE result <> 'success';
+
 COMMENT ON COLUMN metertrail.audit_events.represents IS
     'For how many events of its type the row stands; more than one where a chatty type is sampled.';
 COMMENT ON COLUMN metertrail.audit_events.personal IS
