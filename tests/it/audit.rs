@@ -3,6 +3,7 @@
 mod conformance;
 mod exporting;
 mod failing;
+mod killing;
 mod pattern;
 mod personal;
 mod postgres;
