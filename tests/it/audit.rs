@@ -1,5 +1,6 @@
 //! The audit trail from the outside, on memory and on Postgres.
 
+mod administration;
 mod conformance;
 mod exporting;
 mod failing;
