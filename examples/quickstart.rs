@@ -63,9 +63,7 @@ async fn main() -> Result<()> {
     let refused = quotas.enforce(&acme, &Quota::Tokens, 1_500).await?;
     ensure(!refused.is_allowed(), "a hard limit is not passed")?;
     eprintln!("{refused}");
-    let limit = refused.blocking().ok_or("a refusal names its limit")?;
-    let exceeded =
-        ErrorAudit::QuotaExceeded { quota: limit.quota.to_string(), used: limit.used, limit: 2_000 };
+    let exceeded = ErrorAudit::quota_exceeded(&refused).ok_or("a refusal names its limit")?;
     log.record(log.event(&acme, Actor::user("u-71")?, &exceeded)?);
     tracker.track(&acme, EventType::ChatMessage).record_quota_exceeded();
 

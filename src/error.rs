@@ -52,6 +52,9 @@ pub enum ErrorKind {
     Schema,
     /// The store refused or misread a row: a defect, or somebody else's hand in the tables.
     Store,
+    /// A change was made and stands, and the audit trail has not confirmed the event that says so: see
+    /// [`audited`](crate::audited). That it was asked for, and by whom, is in the trail.
+    Unaudited,
     /// The crate is used in a way it cannot work, for example outside of a tokio runtime.
     Misuse,
 }

@@ -40,6 +40,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`audit`] | what happened, sealed so that nobody can change it unseen; the log, the verifier |
+//! | [`audited`] | changes of quotas and repairs of usage that name who made them, refusals as audit events |
 //! | [`usage`] | events and what is in them, the tracker, questions and answers |
 //! | [`quota`] | plans and limits, the enforcer that admits within them, holds that recording settles |
 //! | [`store`] | the [`Store`] and [`AuditStore`] traits, which are contracts, and the stores: [`MemoryStore`], `PostgresStore` |
@@ -79,6 +80,7 @@
 
 mod atomic;
 pub mod audit;
+pub mod audited;
 mod error;
 pub mod page;
 pub mod quota;

@@ -152,6 +152,7 @@ impl AuditLogBuilder {
             anchors: self.anchors,
             anchored: Arc::default(),
             origin: self.origin,
+            turn: Arc::default(),
             seen: Arc::default(),
         };
         let sealing = self.seal_interval.map(|interval| sealer.clone().run(interval, stopped));

@@ -1,5 +1,8 @@
 //! Events in the forms that other systems take.
 
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::audit::{AuditEvent, AuditResult, Severity};
@@ -26,18 +29,36 @@ impl ExportFormat {
     /// # Errors
     /// [`Misuse`](ErrorKind::Misuse) if it cannot be written as JSON, which does not happen.
     pub fn line(self, event: &AuditEvent) -> Result<String> {
-        let own = || {
-            serde_json::to_value(event).map_err(|error| {
-                Error::new(ErrorKind::Misuse, "the event cannot be written as JSON").with_source(error)
-            })
-        };
+        let own = || serde_json::to_value(event).map_err(unwritable);
         let value = match self {
             Self::Jsonl => own()?,
             Self::CloudEvents => cloud_event(event, &own()?),
             Self::Ocsf => ocsf(event, &own()?),
         };
-        Ok(value.to_string())
+        serde_json::to_string(&Sorted(&value)).map_err(unwritable)
     }
+}
+
+/// A value with the keys of all objects in their order, which a feature of `serde_json` in another crate must not change: what
+/// is written has to be the same to the byte wherever it is read.
+struct Sorted<'a>(&'a Value);
+
+impl Serialize for Sorted<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Sorted)),
+            Value::Object(map) => {
+                let sorted: BTreeMap<&String, Sorted<'_>> =
+                    map.iter().map(|(key, value)| (key, Sorted(value))).collect();
+                serializer.collect_map(sorted)
+            }
+            other => other.serialize(serializer),
+        }
+    }
+}
+
+fn unwritable(error: serde_json::Error) -> Error {
+    Error::new(ErrorKind::Misuse, "the event cannot be written as JSON").with_source(error)
 }
 
 fn cloud_event(event: &AuditEvent, own: &Value) -> Value {

@@ -122,7 +122,7 @@ impl AuditLog {
     /// Puts an event into the queue. Costs no I/O and does not wait, unless the acknowledgement is awaited. Security events
     /// and what did not succeed are never sampled.
     pub fn record(&self, mut event: AuditEvent) -> AuditAck {
-        if self.handle.sampler.keeps(&mut event) {
+        if self.handle.queue.is_closed() || self.handle.sampler.keeps(&mut event) {
             AuditAck::of(&self.handle.queue, event)
         } else {
             AuditAck::sampled_out(&self.handle.queue, event.id())

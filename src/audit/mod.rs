@@ -71,7 +71,7 @@ pub use self::origin::{ORIGIN_BYTES_MAX, Origin};
 pub use self::personal::{PERSONAL_BYTES_MAX, PERSONAL_FIELDS_MAX, PersonalData};
 pub use self::query::{AuditQuery, TypeFilter};
 pub use self::record::{
-    ChatAudit, ConfigAudit, ErrorAudit, KbAudit, PrivacyAudit, SecurityAudit, TrialAudit,
+    AdminAudit, ChatAudit, ConfigAudit, ErrorAudit, KbAudit, Mended, PrivacyAudit, SecurityAudit, TrialAudit,
 };
 pub use self::report::{AuditReport, IntegrityStatement};
 pub use self::schema::{AuditField, AuditRecord, AuditSchema, FieldKind, check_registry};

@@ -173,9 +173,7 @@ impl SubjectKey {
                 let (id, wrapped) = bytes
                     .split_first_chunk::<4>()
                     .ok_or_else(|| unreadable("a subject's key cannot be read"))?;
-                let wrapping = wrapping.iter().find(|key| key.id() == *id).ok_or_else(|| {
-                    unreadable("a subject's key is encrypted under a key that is not given")
-                })?;
+                let wrapping = wrapping.iter().find(|key| key.id() == *id).ok_or_else(not_given)?;
                 decrypt(wrapping.bytes(), wrapped, whose)
                     .ok_or_else(|| unreadable("a subject's key was altered"))?
             }
@@ -236,6 +234,11 @@ fn decrypt(key: &[u8; 32], ciphertext: &[u8], place: &[u8]) -> Option<Zeroizing<
     let (nonce, sealed) = ciphertext.split_first_chunk::<NONCE_BYTES>()?;
     let payload = Payload { msg: sealed, aad: place };
     XChaCha20Poly1305::new(key.into()).decrypt(XNonce::from_slice(nonce), payload).ok().map(Zeroizing::new)
+}
+
+/// Passes: another process was given a new wrapping key before this one.
+fn not_given() -> Error {
+    Error::new(ErrorKind::Unavailable, "a subject's key is encrypted under a wrapping key that is not given")
 }
 
 fn altered() -> Error {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::TenantId;
 use crate::audit::{AuditEvent, AuditType};
 
-/// How many, and the latest of them; nothing behind one that was kept.
+/// How many, and the latest of them without what is about persons; nothing behind one that was kept.
 type LeftOut = Option<(u32, AuditEvent)>;
 
 /// Keeps one in so many events of some types, for each tenant. What is kept says for how many it stands.
@@ -38,7 +38,10 @@ impl Sampler {
         };
         let before = count.take().map_or(0, |(before, _)| before);
         if before + 1 < one_in.get() {
-            *count = Some((before + 1, event.clone()));
+            let mut latest = event.clone();
+            // What is about a person must not outlive its erasure here.
+            latest.personal.clear();
+            *count = Some((before + 1, latest));
             self.total.fetch_add(1, Ordering::Relaxed);
             return false;
         }

@@ -19,6 +19,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// Batches in one epoch, so that no step is large.
 const EPOCH_BATCHES_MAX: u32 = 100;
+/// A long round publishes a checkpoint every so many epochs.
+const PUBLISH_EPOCHS: u64 = 16;
 /// A sealer looks behind so many batches that it must not seal.
 const UNSIGNED_BATCHES_MAX: u32 = 1_600;
 /// A step that takes longer is given up and tried again.
@@ -37,12 +39,14 @@ pub(crate) struct Sealer {
     /// The latest checkpoint that each anchor has taken.
     pub(crate) anchored: Arc<tokio::sync::Mutex<Vec<Option<Checkpoint>>>>,
     pub(crate) origin: Origin,
+    /// One round at a time.
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
     /// The longest log that this process has seen: one that is shorter was cut back.
     pub(crate) seen: Arc<Mutex<Option<Checkpoint>>>,
 }
 
 impl Sealer {
-    /// Seals at intervals until the log stops, and once more behind its writer's last batch.
+    /// Seals at intervals until the log stops.
     pub(crate) async fn run(self, interval: Duration, mut stop: watch::Receiver<Option<Instant>>) {
         while timeout(with_jitter(interval), stop.wait_for(Option::is_some)).await.is_err() {
             if let Err(error) = self.seal_all().await {
@@ -51,18 +55,32 @@ impl Sealer {
         }
     }
 
-    /// Seals until nothing is left. Gives the last checkpoint, if there was anything to seal.
+    /// Seals what there is, and what comes meanwhile as long as that fills whole epochs. Gives the last checkpoint, if there was
+    /// anything to seal.
     pub(crate) async fn seal_all(&self) -> Result<Option<Checkpoint>> {
+        // Of two rounds of one process the second would hold a state of before the first against what that has sealed.
+        let _turn = self.turn.lock().await;
         let mut last = None;
+        let mut anchored = None;
         let sealed = loop {
             match bounded(SEAL_TIMEOUT, self.seal_once()).await {
-                Ok(Sealed::Epoch(checkpoint)) => last = Some(checkpoint),
+                Ok(Sealed::Epoch { checkpoint, is_full, refused }) => {
+                    let size = checkpoint.size();
+                    last = Some(checkpoint);
+                    // Writers who never stop must not keep the checkpoints from their anchors.
+                    if !is_full {
+                        break Ok(refused);
+                    }
+                    if size % PUBLISH_EPOCHS == 0 {
+                        anchored = self.publish().await;
+                    }
+                }
                 Ok(Sealed::Nothing) => break Ok(None),
                 Ok(Sealed::Refused(error)) => break Ok(Some(error)),
                 Err(error) => break Err(error),
             }
         };
-        let anchored = self.publish().await;
+        anchored = self.publish().await.or(anchored);
         let refused = sealed.as_ref().ok().cloned().flatten();
         self.tally.set_seal_error(sealed.as_ref().err().cloned().or(refused).or(anchored));
         sealed.map(|_| last)
@@ -76,7 +94,8 @@ impl Sealer {
             if batches.is_empty() {
                 return Ok(Sealed::Nothing);
             }
-            let is_full = u32::try_from(batches.len()).is_ok_and(|found| found >= asked);
+            let found = batches.len();
+            let is_full = u32::try_from(found).is_ok_and(|found| found >= asked);
             batches.retain(|batch| self.is_to_seal(batch, &writers));
             if batches.is_empty() && is_full && asked < UNSIGNED_BATCHES_MAX {
                 // What is to be sealed stands behind what is not.
@@ -84,17 +103,16 @@ impl Sealer {
                 continue;
             }
             if batches.is_empty() {
-                let what = "batches that no writer of this trail signed are not sealed";
-                tracing::error!("metertrail: {what}");
-                return Ok(Sealed::Refused(Error::new(ErrorKind::Store, what)));
+                return Ok(Sealed::Refused(unsealable()));
             }
             let key = available(self.keys.sealer_key())?;
             let mut trusted = available(self.keys.former_sealer_keys())?;
             trusted.extend(key.as_ref().map(crate::audit::AuditSigningKey::verifying_key));
             let state = self.store.audit_state().await?;
             self.check_seen(&state)?;
-            if key.is_none() && is_signed(&state)? {
-                // A process without a key must not end the log of those who have one.
+            let is_anybodys = writers.is_empty() && batches.iter().all(|batch| batch.signature.is_none());
+            if key.is_none() && (!is_anybodys || is_signed(&state)?) {
+                // A process without a key must not end the log of those who have one, nor begin it.
                 return Ok(Sealed::Nothing);
             }
             let ledger = Ledger::open(state, &self.origin, &trusted)?;
@@ -103,7 +121,8 @@ impl Sealer {
                 self.tally.epochs.fetch_add(1, Ordering::Relaxed);
                 let checkpoint: Checkpoint = epoch.epoch.checkpoint.parse()?;
                 *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint.clone());
-                return Ok(Sealed::Epoch(checkpoint));
+                let refused = (found > batches.len()).then(unsealable);
+                return Ok(Sealed::Epoch { checkpoint, is_full, refused });
             }
         }
         Err(Error::new(ErrorKind::Unavailable, "others seal the audit trail all the time"))
@@ -160,10 +179,22 @@ impl Sealer {
 
 /// What one step came to.
 enum Sealed {
-    Epoch(Checkpoint),
+    Epoch {
+        checkpoint: Checkpoint,
+        /// Whether there was as much as is looked at in one step.
+        is_full: bool,
+        /// Some of what was looked at must not be sealed.
+        refused: Option<Error>,
+    },
     Nothing,
     /// All that is left must not be sealed.
     Refused(Error),
+}
+
+fn unsealable() -> Error {
+    let what = "batches that no writer of this trail signed are not sealed";
+    tracing::error!("metertrail: {what}");
+    Error::new(ErrorKind::Store, what)
 }
 
 fn is_signed(state: &AuditState) -> Result<bool> {

@@ -239,6 +239,12 @@ impl Decision {
         details.view_at(details.blocking?)
     }
 
+    /// How much was asked for of what [`blocking`](Self::blocking) names.
+    pub fn asked(&self) -> Option<u64> {
+        let details = self.details.as_ref()?;
+        details.blocking.map(|_| details.asked)
+    }
+
     /// All limits that the request was too much for, the one that [`blocking`](Self::blocking) names among them. The others
     /// are told as far as this process knows them.
     pub fn exceeded(&self) -> impl Iterator<Item = LimitView> {

@@ -11,12 +11,12 @@ use tokio::task::JoinHandle;
 
 use crate::quota::cell::Cell;
 use crate::quota::core::{Core, Settings, check_amounts};
-use crate::quota::decision::{Decision, LimitView, Verdict};
+use crate::quota::decision::{Decision, LimitSource, LimitView, Verdict};
 use crate::quota::explain::explain;
 use crate::quota::hold::{Hold, HoldRef, Settling};
 use crate::quota::keeper::Keeper;
 use crate::quota::take::Takes;
-use crate::quota::{Catalogue, Enforcement, Override, Quota, Window};
+use crate::quota::{Allowed, Catalogue, Enforcement, Override, Quota, TenantQuotas, Window};
 use crate::store::Store;
 use crate::text::Label;
 use crate::time::{Clock, SystemClock, Tick, Zone};
@@ -257,6 +257,32 @@ impl QuotaEnforcer {
         tokio::time::timeout(limit, ending).await.map_err(overdue)??;
         *stage = Stage::Over;
         Ok(())
+    }
+
+    /// The store, for those who do more with a change than make it.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.core.store
+    }
+
+    /// The plans in force.
+    pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
+        self.core.catalogue()
+    }
+
+    /// The limit of a quota and kind of window that a tenant with these settings has; `None` if it has none, or its plan is
+    /// not in the catalogue.
+    pub(crate) fn limit_with(
+        &self,
+        tenant_id: &TenantId,
+        settings: &TenantQuotas,
+        quota: &Quota,
+        window: Window,
+    ) -> Option<(Allowed, LimitSource)> {
+        let now = self.core.clock.now();
+        let cell = self.core.resolve(&self.core.catalogue(), tenant_id, settings, now).ok()?;
+        let mut slots = cell.slots_of(quota).map(|(_, slot)| slot);
+        let slot = slots.find(|slot| slot.limit().window().as_str() == window.as_str())?;
+        Some((slot.limit().allowed(), slot.source().clone()))
     }
 
     /// Settles an event that no units were held for.

@@ -6,6 +6,9 @@ use chrono::{DateTime, Utc};
 
 use crate::Result;
 
+/// The id that a row of the audit trail is kept under.
+pub use uuid::Uuid;
+
 /// What a method of [`Store`](crate::Store) gives, once `async_trait` has rewritten it.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 /// An instant, as the methods take it.

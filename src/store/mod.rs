@@ -6,6 +6,7 @@
 mod audit;
 #[doc(hidden)]
 pub mod delegate;
+mod delegate_audit;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -16,6 +16,15 @@ pub struct ReconciledPage {
     pub next: Option<TenantId>,
 }
 
+impl ReconciledPage {
+    /// There may be more tenants if the page is full.
+    pub(crate) fn new(reports: Vec<Reconciliation>, page_size: PageSize) -> Self {
+        let is_full = reports.len() >= usize::from(page_size.get());
+        let next = reports.last().filter(|_| is_full).map(|report| report.tenant_id.clone());
+        Self { reports, next }
+    }
+}
+
 /// Reconciles the tenants that have usage in a range, a page at a time: from the first, or after one. Each tenant is a step
 /// of its own, so that what was done stays done when a later one fails; go on from the last that is known.
 ///
@@ -65,6 +74,5 @@ pub async fn reconcile_page(
     for tenant_id in &tenants {
         reports.push(store.reconcile(tenant_id, range, mode).await?);
     }
-    let is_full = tenants.len() >= usize::from(page_size.get());
-    Ok(ReconciledPage { reports, next: tenants.into_iter().next_back().filter(|_| is_full) })
+    Ok(ReconciledPage::new(reports, page_size))
 }

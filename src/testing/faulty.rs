@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::audit::{AuditEvent, SealedBatch};
 use crate::quota::Settlement;
 use crate::store::delegate::Answer;
-use crate::store::{Appended, Store};
+use crate::store::{Appended, AuditStore, BatchAppended, Store};
 use crate::testing::Method;
 use crate::usage::UsageEvent;
 use crate::{Error, ErrorKind, Result};
@@ -54,7 +55,7 @@ impl Fault {
 }
 
 /// A [`Store`] around another one, with faults: by a script, for as long as told, at random from a seed, or for certain
-/// events. Without any it only passes on.
+/// events. Without any it only passes on. Around an [`AuditStore`] it is one, and around a store that is both it is both.
 ///
 /// Clones share their faults, so that a test keeps one and gives the other away. The first of these that has something
 /// for a call decides: the script, the lasting fault, chance.
@@ -79,20 +80,20 @@ impl Fault {
 /// # Ok::<(), metertrail::Error>(())
 /// # }).unwrap();
 /// ```
-#[derive(Clone)]
-pub struct FaultyStore {
-    store: Arc<dyn Store>,
+pub struct FaultyStore<S: ?Sized = dyn Store> {
+    store: Arc<S>,
     plan: Arc<Mutex<Plan>>,
 }
 
-type IsPoison = Box<dyn Fn(&UsageEvent) -> bool + Send>;
+type Poison<E> = (Box<dyn Fn(&E) -> bool + Send>, Error);
 
 #[derive(Default)]
 struct Plan {
     scripts: HashMap<Method, VecDeque<Fault>>,
     lasting: HashMap<Method, Fault>,
     chance: Option<Chance>,
-    poison: Option<(IsPoison, Error)>,
+    poison: Option<Poison<UsageEvent>>,
+    audit_poison: Option<Poison<AuditEvent>>,
     injected: u64,
 }
 
@@ -101,14 +102,16 @@ struct Chance {
     faults: Vec<(Fault, u16)>,
 }
 
-impl FaultyStore {
+impl<S> FaultyStore<S> {
     /// A store without faults as yet.
-    pub fn new(store: impl Store) -> Self {
+    pub fn new(store: S) -> Self {
         Self::from_arc(Arc::new(store))
     }
+}
 
+impl<S: ?Sized> FaultyStore<S> {
     /// As [`new`](Self::new), for a store that somebody else holds as well.
-    pub fn from_arc(store: Arc<dyn Store>) -> Self {
+    pub fn from_arc(store: Arc<S>) -> Self {
         Self { store, plan: Arc::default() }
     }
 
@@ -155,6 +158,11 @@ impl FaultyStore {
         self.plan().poison = Some((Box::new(is_poison), error));
     }
 
+    /// Likewise for batches of the audit trail.
+    pub fn poison_audit(&self, is_poison: impl Fn(&AuditEvent) -> bool + Send + 'static, error: Error) {
+        self.plan().audit_poison = Some((Box::new(is_poison), error));
+    }
+
     /// Ends all faults. Calls that hang go on hanging.
     pub fn heal(&self) {
         let mut plan = self.plan();
@@ -190,9 +198,9 @@ impl FaultyStore {
     }
 
     /// Refuses a batch with a poisonous event.
-    fn taste(&self, batch: &[UsageEvent]) -> Result<()> {
+    fn taste<E>(&self, batch: &[E], poison: impl FnOnce(&Plan) -> Option<&Poison<E>>) -> Result<()> {
         let mut plan = self.plan();
-        let refused = plan.poison.as_ref().filter(|(is_poison, _)| batch.iter().any(is_poison));
+        let refused = poison(&plan).filter(|(is_poison, _)| batch.iter().any(is_poison));
         if let Some((_, error)) = refused {
             let error = error.clone();
             plan.injected += 1;
@@ -238,7 +246,13 @@ impl Chance {
     }
 }
 
-impl fmt::Debug for FaultyStore {
+impl<S: ?Sized> Clone for FaultyStore<S> {
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store), plan: Arc::clone(&self.plan) }
+    }
+}
+
+impl<S: fmt::Debug + ?Sized> fmt::Debug for FaultyStore<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = self.plan();
         f.debug_struct("FaultyStore")
@@ -269,14 +283,27 @@ macro_rules! faulty_method {
 use faulty_method;
 
 #[async_trait]
-impl Store for FaultyStore {
+impl<S: Store + ?Sized> Store for FaultyStore<S> {
     async fn append(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>> {
         let work = async {
-            self.taste(batch)?;
+            self.taste(batch, |plan| plan.poison.as_ref())?;
             self.store.append(batch, settlements).await
         };
         self.call(Method::Append, work).await
     }
 
     crate::delegate_store!(@all [crate::testing::faulty::faulty_method] () [append]);
+}
+
+#[async_trait]
+impl<S: AuditStore + ?Sized> AuditStore for FaultyStore<S> {
+    async fn append_audit(&self, batch: &SealedBatch) -> Result<BatchAppended> {
+        let work = async {
+            self.taste(batch.events(), |plan| plan.audit_poison.as_ref())?;
+            self.store.append_audit(batch).await
+        };
+        self.call(Method::AppendAudit, work).await
+    }
+
+    crate::delegate_audit_store!(@all [crate::testing::faulty::faulty_method] () [append_audit]);
 }

@@ -8,7 +8,7 @@ pub mod postgres;
 mod spy;
 mod tamper;
 
-pub use crate::delegate_store;
+pub use crate::{delegate_audit_store, delegate_store};
 
 pub use self::clock::ManualClock;
 pub use self::faulty::{Fault, FaultyStore};

@@ -6,16 +6,18 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use uuid::Uuid;
 
+use crate::audit::{AuditEvent, AuditQuery, BatchRecord, StoredEpoch, WriterId};
 use crate::quota::{AcquireRequest, HolderId, LimitKey, Override, Plan, Quota, Reconcile, Returned, Window};
-use crate::store::Store;
 use crate::store::delegate::Answer;
+use crate::store::{AuditStore, Store};
 use crate::text::Label;
 use crate::time::{TimeRange, Zone};
-use crate::usage::{EventQuery, TopConsumersQuery, UsageEvent};
+use crate::usage::{EventId, EventQuery, TopConsumersQuery, UsageEvent};
 use crate::{Error, ErrorKind, Result, TenantId};
 
-/// A method of [`Store`].
+/// A method of [`Store`] or [`AuditStore`].
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Method {
@@ -59,9 +61,45 @@ pub enum Method {
     Reconcile,
     /// [`Store::tenants`].
     Tenants,
+    /// [`AuditStore::append_audit`].
+    AppendAudit,
+    /// [`AuditStore::audit_trail`].
+    AuditTrail,
+    /// [`AuditStore::audit_tenants`].
+    AuditTenants,
+    /// [`AuditStore::audit_rows`].
+    AuditRows,
+    /// [`AuditStore::audit_rows_by_key`].
+    AuditRowsByKey,
+    /// [`AuditStore::audit_batches`].
+    AuditBatches,
+    /// [`AuditStore::unsealed_batches`].
+    UnsealedBatches,
+    /// [`AuditStore::unsealed_among`].
+    UnsealedAmong,
+    /// [`AuditStore::append_epoch`].
+    AppendEpoch,
+    /// [`AuditStore::audit_epochs`].
+    AuditEpochs,
+    /// [`AuditStore::audit_state`].
+    AuditState,
+    /// [`AuditStore::tree_nodes`].
+    TreeNodes,
+    /// [`AuditStore::tree_leaves`].
+    TreeLeaves,
+    /// [`AuditStore::tree_leaves_by_key`].
+    TreeLeavesByKey,
+    /// [`AuditStore::subject_key`].
+    SubjectKey,
+    /// [`AuditStore::put_subject_key`].
+    PutSubjectKey,
+    /// [`AuditStore::erase_subject_key`].
+    EraseSubjectKey,
+    /// [`AuditStore::set_legal_hold`].
+    SetLegalHold,
 }
 
-/// A call of a method of [`Store`], with its arguments.
+/// A call of a method of [`Store`] or [`AuditStore`], with its arguments.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Call {
@@ -105,6 +143,42 @@ pub enum Call {
     Reconcile(TenantId, TimeRange, Reconcile),
     /// [`Store::tenants`] after one.
     Tenants(TimeRange, Option<TenantId>),
+    /// [`AuditStore::append_audit`] of a batch with these events.
+    AppendAudit(BatchRecord, Vec<AuditEvent>),
+    /// [`AuditStore::audit_trail`].
+    AuditTrail(AuditQuery),
+    /// [`AuditStore::audit_tenants`] after one.
+    AuditTenants(Option<TenantId>),
+    /// [`AuditStore::audit_rows`] after one.
+    AuditRows(TenantId, Option<Uuid>),
+    /// [`AuditStore::audit_rows_by_key`].
+    AuditRowsByKey(Vec<(TenantId, EventId)>),
+    /// [`AuditStore::audit_batches`] after one.
+    AuditBatches(Option<(WriterId, u64)>),
+    /// [`AuditStore::unsealed_batches`] so many at most.
+    UnsealedBatches(u32),
+    /// [`AuditStore::unsealed_among`] these.
+    UnsealedAmong(Vec<(WriterId, u64)>),
+    /// [`AuditStore::append_epoch`].
+    AppendEpoch(StoredEpoch),
+    /// [`AuditStore::audit_epochs`] from one on.
+    AuditEpochs(u64),
+    /// [`AuditStore::audit_state`].
+    AuditState,
+    /// [`AuditStore::tree_nodes`] of a level from a position on.
+    TreeNodes(TenantId, u8, u64),
+    /// [`AuditStore::tree_leaves`] after one.
+    TreeLeaves(TenantId, Option<EventId>),
+    /// [`AuditStore::tree_leaves_by_key`].
+    TreeLeavesByKey(Vec<(TenantId, EventId)>),
+    /// [`AuditStore::subject_key`].
+    SubjectKey(TenantId, Label),
+    /// [`AuditStore::put_subject_key`] of a person; the key itself is not remembered.
+    PutSubjectKey(TenantId, Label),
+    /// [`AuditStore::erase_subject_key`].
+    EraseSubjectKey(TenantId, Label),
+    /// [`AuditStore::set_legal_hold`] on a person, for a reason.
+    SetLegalHold(TenantId, Option<Label>, Option<Label>),
 }
 
 impl Call {
@@ -131,11 +205,30 @@ impl Call {
             Self::QuotaChanges(..) => Method::QuotaChanges,
             Self::Reconcile(..) => Method::Reconcile,
             Self::Tenants(..) => Method::Tenants,
+            Self::AppendAudit(..) => Method::AppendAudit,
+            Self::AuditTrail(_) => Method::AuditTrail,
+            Self::AuditTenants(_) => Method::AuditTenants,
+            Self::AuditRows(..) => Method::AuditRows,
+            Self::AuditRowsByKey(_) => Method::AuditRowsByKey,
+            Self::AuditBatches(_) => Method::AuditBatches,
+            Self::UnsealedBatches(_) => Method::UnsealedBatches,
+            Self::UnsealedAmong(_) => Method::UnsealedAmong,
+            Self::AppendEpoch(_) => Method::AppendEpoch,
+            Self::AuditEpochs(_) => Method::AuditEpochs,
+            Self::AuditState => Method::AuditState,
+            Self::TreeNodes(..) => Method::TreeNodes,
+            Self::TreeLeaves(..) => Method::TreeLeaves,
+            Self::TreeLeavesByKey(_) => Method::TreeLeavesByKey,
+            Self::SubjectKey(..) => Method::SubjectKey,
+            Self::PutSubjectKey(..) => Method::PutSubjectKey,
+            Self::EraseSubjectKey(..) => Method::EraseSubjectKey,
+            Self::SetLegalHold(..) => Method::SetLegalHold,
         }
     }
 }
 
-/// A [`Store`] around another one that remembers every call, and whose calls can be awaited.
+/// A [`Store`] around another one that remembers every call, and whose calls can be awaited. Around an [`AuditStore`] it is
+/// one, and around a store that is both it is both.
 ///
 /// Clones share their memory, so that a test keeps one and gives the other away. A call is remembered when it begins,
 /// whatever becomes of it.
@@ -156,9 +249,9 @@ impl Call {
 /// # Ok::<(), metertrail::Error>(())
 /// # }).unwrap();
 /// ```
-#[derive(Clone, Debug)]
-pub struct SpyStore {
-    store: Arc<dyn Store>,
+#[derive(Debug)]
+pub struct SpyStore<S: ?Sized = dyn Store> {
+    store: Arc<S>,
     memory: Arc<watch::Sender<Memory>>,
 }
 
@@ -168,14 +261,16 @@ struct Memory {
     ended: Vec<Method>,
 }
 
-impl SpyStore {
+impl<S> SpyStore<S> {
     /// Watches a store.
-    pub fn new(store: impl Store) -> Self {
+    pub fn new(store: S) -> Self {
         Self::from_arc(Arc::new(store))
     }
+}
 
+impl<S: ?Sized> SpyStore<S> {
     /// Watches a store that somebody else holds as well.
-    pub fn from_arc(store: Arc<dyn Store>) -> Self {
+    pub fn from_arc(store: Arc<S>) -> Self {
         Self { store, memory: Arc::new(watch::Sender::new(Memory::default())) }
     }
 
@@ -259,6 +354,12 @@ impl SpyStore {
     }
 }
 
+impl<S: ?Sized> Clone for SpyStore<S> {
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store), memory: Arc::clone(&self.memory) }
+    }
+}
+
 impl Memory {
     fn begun(&self, method: Method) -> usize {
         self.calls.iter().filter(|call| call.method() == method).count()
@@ -278,8 +379,8 @@ impl Drop for Begun<'_> {
 
 /// Methods that remember the call and pass it on.
 macro_rules! spied {
-    ($($name:ident($($argument:ident),*) => $call:expr;)*) => {
-        $($crate::__store_method!($name [$crate::testing::spy::spied_method] (($($argument),*) => $call));)*
+    ($method:ident: $($name:ident($($argument:ident),*) => $call:expr;)*) => {
+        $($crate::$method!($name [$crate::testing::spy::spied_method] (($($argument),*) => $call));)*
     };
 }
 
@@ -303,8 +404,9 @@ macro_rules! spied_method {
 }
 use spied_method;
 
-impl Store for SpyStore {
+impl<S: Store + ?Sized> Store for SpyStore<S> {
     spied! {
+        __store_method:
         append(batch, settlements) => Call::Append(batch.to_vec());
         roll_up(steps_max) => Call::RollUp(steps_max);
         usage(tenant_id, periods) => Call::Usage(tenant_id.clone(), periods.to_vec());
@@ -326,5 +428,30 @@ impl Store for SpyStore {
         quota_changes(since) => Call::QuotaChanges(since);
         reconcile(tenant_id, range, mode) => Call::Reconcile(tenant_id.clone(), range, mode);
         tenants(range, after, page_size) => Call::Tenants(range, after.cloned());
+    }
+}
+
+impl<S: AuditStore + ?Sized> AuditStore for SpyStore<S> {
+    spied! {
+        __audit_store_method:
+        append_audit(batch) => Call::AppendAudit(batch.record().clone(), batch.events().to_vec());
+        audit_trail(query) => Call::AuditTrail(query.clone());
+        audit_tenants(after, limit) => Call::AuditTenants(after.cloned());
+        audit_rows(tenant_id, after, limit) => Call::AuditRows(tenant_id.clone(), after);
+        audit_rows_by_key(keys) => Call::AuditRowsByKey(keys.to_vec());
+        audit_batches(after, limit) => Call::AuditBatches(after);
+        unsealed_batches(limit) => Call::UnsealedBatches(limit);
+        unsealed_among(batches) => Call::UnsealedAmong(batches.to_vec());
+        append_epoch(epoch) => Call::AppendEpoch(epoch.epoch.clone());
+        audit_epochs(from, limit) => Call::AuditEpochs(from);
+        audit_state() => Call::AuditState;
+        tree_nodes(tenant_id, level, from, limit) => Call::TreeNodes(tenant_id.clone(), level, from);
+        tree_leaves(tenant_id, after, limit) => Call::TreeLeaves(tenant_id.clone(), after);
+        tree_leaves_by_key(keys) => Call::TreeLeavesByKey(keys.to_vec());
+        subject_key(tenant_id, subject) => Call::SubjectKey(tenant_id.clone(), subject.clone());
+        put_subject_key(tenant_id, subject, key) => Call::PutSubjectKey(tenant_id.clone(), subject.clone());
+        erase_subject_key(tenant_id, subject) => Call::EraseSubjectKey(tenant_id.clone(), subject.clone());
+        set_legal_hold(tenant_id, subject, reason) =>
+            Call::SetLegalHold(tenant_id.clone(), subject.cloned(), reason.cloned());
     }
 }

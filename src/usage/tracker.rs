@@ -187,6 +187,11 @@ impl UsageTracker {
         self.handle.store.reconcile(tenant_id, range, mode).await
     }
 
+    /// The store, for those who do more with a repair than make it.
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.handle.store
+    }
+
     /// A page of one tenant's events, newest first.
     ///
     /// # Errors

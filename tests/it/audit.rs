@@ -1,8 +1,11 @@
 //! The audit trail from the outside, on memory and on Postgres.
 
+mod administration;
+mod conformance;
 mod exporting;
 mod failing;
 mod incremental;
+mod killing;
 mod pattern;
 mod personal;
 mod postgres;
@@ -124,21 +127,6 @@ fn ada() -> Actor {
 fn uploaded(name: &str, second: i64) -> AuditEvent {
     let record = KbAudit::Uploaded { document: label(&format!("d-{second}")), bytes: 1_000, chunks: Some(3) };
     AuditEvent::new(tenant(name), noon() + TimeDelta::seconds(second), ada(), &record).unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn memory_keeps_the_contract_of_audit_stores() {
-    metertrail::testing::conformance::audit::all(async || MemoryStore::new()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_keeps_the_contract_of_audit_stores() {
-    let mut databases = Vec::new();
-    metertrail::testing::conformance::audit::all(async || {
-        databases.push(ledger::database().await);
-        ledger::store(databases.last().unwrap().url())
-    })
-    .await;
 }
 
 /// The codes of the findings, each once.

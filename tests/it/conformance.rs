@@ -1,5 +1,6 @@
 //! The conformance suite on every store of the crate, bare and wrapped, one named test a case a store.
 
+mod flawed_audit;
 mod flawed_quotas;
 
 use std::collections::{BTreeSet, HashMap};
@@ -81,6 +82,9 @@ fn every_case_is_in_the_list() {
     let mut written = BTreeSet::new();
     for file in fs::read_dir(directory).unwrap() {
         let path = file.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
         let group = path.file_stem().unwrap().to_string_lossy().into_owned();
         let text = fs::read_to_string(&path).unwrap();
         let names = text.lines().filter_map(|line| line.strip_prefix("pub async fn "));

@@ -23,8 +23,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A memory store with faults, watched, and a tracker that writes only when somebody waits or a batch is full.
 struct Bench {
-    spy: SpyStore,
-    faulty: FaultyStore,
+    spy: SpyStore<FaultyStore<MemoryStore>>,
+    faulty: FaultyStore<MemoryStore>,
     began: Instant,
 }
 

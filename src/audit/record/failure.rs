@@ -19,14 +19,20 @@ pub enum ErrorAudit {
         /// What went wrong. Without personal data.
         message: String,
     },
-    /// A call was refused because a quota is used up.
+    /// A call was refused because a quota is used up. `ErrorAudit::quota_exceeded` makes it of a refusal.
     QuotaExceeded {
         /// Which quota.
         quota: String,
+        /// In which kind of window.
+        window: String,
         /// What is used of it.
         used: u64,
+        /// What operations hold of it, and other processes lease.
+        held: u64,
         /// How much it is.
         limit: u64,
+        /// How much was asked for.
+        asked: u64,
     },
 }
 
@@ -40,10 +46,17 @@ pub(super) const SCHEMAS: &[AuditSchema] = &[
     ),
     AuditSchema::new(
         "error.quota_exceeded",
-        1,
+        2,
         "quota_checked",
         Severity::Warning,
-        &[AuditField::text("quota"), AuditField::integer("used"), AuditField::integer("limit")],
+        &[
+            AuditField::text("quota"),
+            AuditField::text("window"),
+            AuditField::integer("used"),
+            AuditField::integer("held"),
+            AuditField::integer("limit"),
+            AuditField::integer("asked"),
+        ],
     ),
 ];
 
@@ -60,9 +73,14 @@ impl AuditRecord for ErrorAudit {
             Self::ApiError { endpoint, status_code, .. } => {
                 fields([("endpoint", some(endpoint.as_str())), ("status_code", some(*status_code))])
             }
-            Self::QuotaExceeded { quota, used, limit } => {
-                fields([("quota", some(quota.as_str())), ("used", some(*used)), ("limit", some(*limit))])
-            }
+            Self::QuotaExceeded { quota, window, used, held, limit, asked } => fields([
+                ("quota", some(quota.as_str())),
+                ("window", some(window.as_str())),
+                ("used", some(*used)),
+                ("held", some(*held)),
+                ("limit", some(*limit)),
+                ("asked", some(*asked)),
+            ]),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The events that this crate knows: each type says what is in it, by version.
 
+mod administration;
 mod chat;
 mod config;
 mod failure;
@@ -12,6 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::audit::AuditSchema;
 
+pub use self::administration::{AdminAudit, Mended};
 pub use self::chat::ChatAudit;
 pub use self::config::ConfigAudit;
 pub use self::failure::ErrorAudit;
@@ -22,7 +24,7 @@ pub use self::trial::TrialAudit;
 
 /// The schemas of all events that this crate knows, in their newest versions.
 pub fn schemas() -> impl Iterator<Item = &'static AuditSchema> {
-    let all: [&'static [AuditSchema]; 7] = [
+    let all: [&'static [AuditSchema]; 8] = [
         trial::SCHEMAS,
         knowledge::SCHEMAS,
         config::SCHEMAS,
@@ -30,6 +32,7 @@ pub fn schemas() -> impl Iterator<Item = &'static AuditSchema> {
         failure::SCHEMAS,
         security::SCHEMAS,
         privacy::SCHEMAS,
+        administration::SCHEMAS,
     ];
     all.into_iter().flatten()
 }

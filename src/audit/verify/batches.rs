@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tenant::{Open, leaf_of};
 use super::{Finding, VerifiedState, Verifier, report::Findings};
-use crate::audit::{BatchHeader, BatchRecord, Hash, ManifestEntry, Origin, TreeLeaf, WriterId};
+use crate::audit::{AuditState, BatchHeader, BatchRecord, Hash, ManifestEntry, Origin, TreeLeaf, WriterId};
 use crate::store::AUDIT_READ_MAX;
 use crate::usage::EventId;
 use crate::{Result, TenantId};
@@ -24,6 +24,8 @@ pub(super) struct Known<'a> {
     pub(super) origin: Option<&'a Origin>,
     /// What a former verification saw: batches that had come to rest by then are not held against the trees again.
     pub(super) since: Option<&'a VerifiedState>,
+    /// The batches that it saw before they had come to rest: they have to be there still.
+    pub(super) recent: &'a BTreeMap<(WriterId, u64), Hash>,
     pub(super) now: DateTime<Utc>,
     pub(super) stale_after: Duration,
 }
@@ -67,6 +69,10 @@ pub(super) struct Walked {
     pub(super) settled_then: Settled,
     /// Those that have come to rest now.
     pub(super) settled: Settled,
+    /// Those that have not, or that no tree has.
+    pub(super) recent: BTreeMap<(WriterId, u64), Hash>,
+    /// Those that had not at the former verification, and are still the same.
+    seen_again: BTreeSet<(WriterId, u64)>,
     pub(super) unsealed: Vec<Unsealed>,
 }
 
@@ -77,7 +83,25 @@ impl Walked {
             batches: 0,
             settled_then: Settled::new(then),
             settled: Settled::new(now),
+            recent: BTreeMap::new(),
+            seen_again: BTreeSet::new(),
             unsealed: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, key: (WriterId, u64), sealed_at: DateTime<Utc>, hash: Hash) {
+        self.settled_then.add(sealed_at, hash);
+        self.settled.add(sealed_at, hash);
+        if sealed_at >= self.settled.before {
+            self.recent.insert(key, hash);
+        }
+    }
+
+    /// Whether each batch that a former verification saw before it had come to rest is still there: nobody honest takes one
+    /// away.
+    pub(super) fn check_recent(&self, known: &Known<'_>, findings: &mut Findings) {
+        for (writer_id, sequence) in known.recent.keys().filter(|key| !self.seen_again.contains(key)) {
+            findings.add(Finding::MissingBatch { writer_id: *writer_id, sequence: *sequence });
         }
     }
 }
@@ -117,11 +141,14 @@ impl Verifier {
             after = Some((last.writer_id, last.sequence));
             for batch in &page {
                 walked.batches += 1;
+                let (key, hash) = ((batch.writer_id, batch.sequence), batch.hash());
+                if known.recent.get(&key) == Some(&hash) {
+                    walked.seen_again.insert(key);
+                }
                 let opened = self.check_chain(batch, known, &mut chain, findings);
                 if let Some((header, entries)) = opened {
-                    walked.settled_then.add(header.sealed_at, batch.hash());
-                    walked.settled.add(header.sealed_at, batch.hash());
-                    self.check_entries(&header, &entries, known, walked, open, findings).await?;
+                    walked.add(key, header.sealed_at, hash);
+                    self.check_entries(hash, &header, &entries, known, walked, open, findings).await?;
                 }
             }
         }
@@ -170,6 +197,7 @@ impl Verifier {
     /// Whether the trees have the events that a batch lists, in its order, and the events that no tree has are there.
     async fn check_entries(
         &self,
+        hash: Hash,
         header: &BatchHeader,
         entries: &[ManifestEntry],
         known: &Known<'_>,
@@ -219,9 +247,12 @@ impl Verifier {
                 }
                 offset += 1;
                 if is_sealed(entry)
-                    && let Some(left) = open.unattested.get_mut(&entry.tenant_id)
+                    && let Some(listed) = open.listed.get_mut(&entry.tenant_id)
+                    && !listed.add(leaf.position)
                 {
-                    *left = left.saturating_sub(1);
+                    // Signed once, given up, and put there by hand: an event is in one batch.
+                    let (writer_id, sequence) = batch;
+                    findings.add(Finding::BatchForged { writer_id, sequence });
                 }
             }
         }
@@ -230,6 +261,7 @@ impl Verifier {
         } else {
             let first = entries.first().map(|entry| (entry.tenant_id.clone(), entry.event_id));
             walked.unsealed.push(Unsealed { key: batch, sealed_at: header.sealed_at, first });
+            walked.recent.insert(batch, hash);
         }
         self.check_without_leaf(without_leaf, findings).await
     }
@@ -249,8 +281,18 @@ impl Verifier {
             let firsts: Vec<(TenantId, EventId)> =
                 part.iter().filter_map(|batch| batch.first.clone()).collect();
             let leaves = findings.readable(self.store.tree_leaves_by_key(&firsts).await)?.unwrap_or_default();
+            // A leaf counts where an epoch has sealed it: one behind the tree may be anybody's.
+            let sizes = if leaves.is_empty() {
+                BTreeMap::new()
+            } else {
+                sizes_of(&findings.readable(self.store.audit_state().await)?.unwrap_or_default())
+            };
+            let is_in_tree = |(tenant_id, leaf): &(TenantId, TreeLeaf)| {
+                sizes.get(tenant_id).is_some_and(|size| leaf.position < *size)
+            };
+            let leaves = leaves.into_iter().filter(is_in_tree);
             let sealed: BTreeSet<(TenantId, EventId)> =
-                leaves.into_iter().map(|(tenant_id, leaf)| (tenant_id, leaf.event_id)).collect();
+                leaves.map(|(tenant_id, leaf)| (tenant_id, leaf.event_id)).collect();
             for batch in part {
                 let is_sealed = batch.first.as_ref().is_some_and(|first| sealed.contains(first));
                 let age = (known.now - batch.sealed_at).to_std().unwrap_or_default();
@@ -324,6 +366,11 @@ impl Verifier {
         }
         Ok(())
     }
+}
+
+/// How many leaves the tree of each tenant has.
+pub(super) fn sizes_of(state: &AuditState) -> BTreeMap<TenantId, u64> {
+    state.heads.iter().map(|head| (head.tenant_id.clone(), head.frontier.size())).collect()
 }
 
 /// Tenants of a sealed batch that have no tree are named once, in place of all their events.

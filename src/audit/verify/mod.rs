@@ -18,7 +18,7 @@ pub use self::finding::Finding;
 pub use self::prove::{ExtensionProof, prove, prove_extension};
 pub use self::report::{VerifiedState, VerifyReport, VerifyScope};
 
-use self::batches::{Known, Walked};
+use self::batches::{Known, Walked, sizes_of};
 use self::report::Findings;
 use self::tenant::{Open, Since};
 use crate::audit::{AuditState, AuditVerifyingKey, Checkpoint, Origin};
@@ -237,8 +237,8 @@ impl Verifier {
             let head = heads.get(tenant_id).copied();
             events += self.check_tenant(tenant_id, head, since, &mut open, findings).await?;
         }
-        let sizes: BTreeMap<TenantId, u64> =
-            state.heads.iter().map(|head| (head.tenant_id.clone(), head.frontier.size())).collect();
+        let sizes = sizes_of(state);
+        let nothing = BTreeMap::new();
         let settled_then = since.map(|since| &since.settled);
         let known = Known {
             sizes: &sizes,
@@ -247,13 +247,15 @@ impl Verifier {
                 Scope::Since(since) => Some(since),
                 _ => None,
             },
+            recent: since.map_or(&nothing, |since| &since.recent),
             now,
             stale_after: self.stale_after,
         };
         let mut walked = Walked::new(settled_then.map(|settled| settled.before), now - OVERLAP);
         self.check_batches(&known, &mut walked, &mut open, findings).await?;
+        walked.check_recent(&known, findings);
         self.check_unsealed(&known, &mut walked, findings).await?;
-        let left = open.unattested.into_iter().filter(|(_, left)| *left > 0);
+        let left = open.listed.into_iter().filter(|(_, listed)| listed.left() > 0);
         let unattested: BTreeSet<TenantId> = left.map(|(tenant_id, _)| tenant_id).collect();
         if since_id.is_none() && !unattested.is_empty() {
             self.name_unattested(&unattested, &sizes, findings).await?;
@@ -265,9 +267,12 @@ impl Verifier {
             findings.add(Finding::Forged { tenant_id, id });
         }
         if !open.ahead.is_empty() {
-            let now = findings.readable(self.store.audit_state().await)?.unwrap_or_default();
-            if now.epoch == state.epoch {
-                open.ahead.into_iter().for_each(|tenant_id| findings.add(Finding::TreeAltered { tenant_id }));
+            // Of an epoch that came meanwhile, or of nobody: the trees as they are now have to have them.
+            let now = sizes_of(&findings.readable(self.store.audit_state().await)?.unwrap_or_default());
+            for (tenant_id, last) in open.ahead {
+                if now.get(&tenant_id).is_none_or(|size| last >= *size) {
+                    findings.add(Finding::TreeAltered { tenant_id });
+                }
             }
         }
         Ok((events, walked))

@@ -9,7 +9,7 @@ use super::Finding;
 use super::batches::{Settled, Walked};
 use crate::audit::hash::{from_hex, to_hex};
 use crate::audit::tree::Frontier;
-use crate::audit::{Checkpoint, TenantHead, WriterId};
+use crate::audit::{Checkpoint, Hash, TenantHead, WriterId};
 use crate::{Error, ErrorKind, Result, TenantId};
 
 /// The outcome of a verification.
@@ -79,8 +79,8 @@ pub struct VerifiedState {
     pub(super) trees: BTreeMap<TenantId, Frontier>,
     /// The batches that had come to rest.
     pub(super) settled: Settled,
-    /// The batches that no epoch had sealed.
-    unsealed: BTreeSet<(WriterId, u64)>,
+    /// The batches that had not, or that no epoch had sealed: they are looked at again, and have to be there.
+    pub(super) recent: BTreeMap<(WriterId, u64), Hash>,
 }
 
 impl VerifiedState {
@@ -91,13 +91,12 @@ impl VerifiedState {
         walked: Walked,
     ) -> Self {
         let trees = heads.iter().map(|head| (head.tenant_id.clone(), head.frontier.clone())).collect();
-        let unsealed = walked.unsealed.into_iter().map(|batch| batch.key).collect();
-        Self { verified_at: now, checkpoint, trees, settled: walked.settled, unsealed }
+        Self { verified_at: now, checkpoint, trees, settled: walked.settled, recent: walked.recent }
     }
 
     /// Whether a batch had come to rest and was held against the trees.
     pub(super) fn has_seen(&self, batch: (WriterId, u64), sealed_at: DateTime<Utc>) -> bool {
-        sealed_at < self.settled.before && !self.unsealed.contains(&batch)
+        sealed_at < self.settled.before && !self.recent.contains_key(&batch)
     }
 
     /// The checkpoint of the log that was seen.
@@ -118,7 +117,7 @@ impl VerifiedState {
             checkpoint: self.checkpoint.as_ref().map(ToString::to_string),
             trees: self.trees.iter().map(tree).collect(),
             settled: self.settled,
-            unsealed: self.unsealed.iter().copied().collect(),
+            recent: self.recent.iter().map(|(key, hash)| (key.0, key.1, *hash)).collect(),
         };
         serde_json::to_string(&stored).map_err(|error| {
             Error::new(ErrorKind::Misuse, "the state cannot be written as JSON").with_source(error)
@@ -142,7 +141,11 @@ impl VerifiedState {
             checkpoint: stored.checkpoint.map(|note| note.parse()).transpose()?,
             trees: stored.trees.into_iter().map(tree).collect::<Result<_>>()?,
             settled: stored.settled,
-            unsealed: stored.unsealed.into_iter().collect(),
+            recent: stored
+                .recent
+                .into_iter()
+                .map(|(writer, sequence, hash)| ((writer, sequence), hash))
+                .collect(),
         })
     }
 }
@@ -153,7 +156,7 @@ struct StoredState {
     checkpoint: Option<String>,
     trees: BTreeMap<TenantId, (u64, String)>,
     settled: Settled,
-    unsealed: Vec<(WriterId, u64)>,
+    recent: Vec<(WriterId, u64, Hash)>,
 }
 
 /// Findings as they come in: each once, and no more than are kept.

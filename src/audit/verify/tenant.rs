@@ -19,10 +19,11 @@ pub(super) type Unlisted = BTreeMap<(TenantId, Uuid), Option<Hash>>;
 #[derive(Debug, Default)]
 pub(super) struct Open {
     pub(super) unlisted: Unlisted,
-    /// Tenants that have leaves behind the tree that was sealed: of an epoch that came meanwhile, or of nobody.
-    pub(super) ahead: BTreeSet<TenantId>,
-    /// How many sealed leaves a tenant has that no batch has listed yet.
-    pub(super) unattested: BTreeMap<TenantId, u64>,
+    /// The last leaf of each tenant that has some behind the tree that was sealed: of an epoch that came meanwhile, or of
+    /// nobody.
+    pub(super) ahead: BTreeMap<TenantId, u64>,
+    /// Which sealed leaves of each tenant a batch has listed.
+    pub(super) listed: BTreeMap<TenantId, Listed>,
     /// The leaves that a tree has gained since a former verification and that no batch has listed yet.
     pub(super) new_leaves: BTreeSet<(TenantId, Uuid)>,
 }
@@ -32,6 +33,38 @@ impl Open {
     pub(super) fn has(&self, tenant_id: &TenantId, id: EventId) -> bool {
         let key = (tenant_id.clone(), id.as_uuid());
         self.new_leaves.contains(&key) || self.unlisted.contains_key(&key)
+    }
+}
+
+/// One bit for each leaf of a tree: whether a batch has listed it.
+#[derive(Debug)]
+pub(super) struct Listed {
+    bits: Vec<u64>,
+    left: u64,
+}
+
+impl Listed {
+    fn new(leaves: u64) -> Self {
+        let words = usize::try_from(leaves.div_ceil(64)).unwrap_or(usize::MAX);
+        Self { bits: vec![0; words], left: leaves }
+    }
+
+    /// Notes that a batch lists a leaf; says whether it is the first that does.
+    pub(super) fn add(&mut self, position: u64) -> bool {
+        let word = usize::try_from(position / 64).ok().and_then(|word| self.bits.get_mut(word));
+        let Some(word) = word else {
+            return true;
+        };
+        let bit = 1 << (position % 64);
+        let is_first = *word & bit == 0;
+        *word |= bit;
+        self.left = self.left.saturating_sub(u64::from(is_first));
+        is_first
+    }
+
+    /// How many leaves no batch has listed.
+    pub(super) fn left(&self) -> u64 {
+        self.left
     }
 }
 
@@ -74,9 +107,9 @@ impl Verifier {
             None => Leaves { from: 0, size: 0, hashes: Vec::new() },
         };
         let older = self.check_older(tenant_id, &leaves, since, findings).await?;
-        let checked = self.merge(tenant_id, &leaves, since, open, findings).await?;
+        let Merged { checked, met } = self.merge(tenant_id, &leaves, since, open, findings).await?;
         let read = u64::try_from(leaves.hashes.len()).unwrap_or(u64::MAX);
-        let met = open.unattested.get(tenant_id).copied().unwrap_or_default();
+        open.listed.insert(tenant_id.clone(), Listed::new(leaves.size));
         if leaves.hashes.iter().any(|(_, id)| id.is_none()) || (since.id.is_none() && met != read) {
             // A leaf that has a place and no event, or the other way round.
             findings.add(Finding::TreeAltered { tenant_id: tenant_id.clone() });
@@ -207,10 +240,11 @@ impl Verifier {
         since: Since<'_>,
         open: &mut Open,
         findings: &mut Findings,
-    ) -> Result<u64> {
+    ) -> Result<Merged> {
         let mut rows = Pages::new(since.id);
         let mut sealed = Pages::new(since.id);
-        let mut checked = 0;
+        let mut merged = Merged::default();
+        let mut last_row = None;
         loop {
             if rows.needs_more() {
                 let page = self.store.audit_rows(tenant_id, rows.after, AUDIT_READ_MAX).await;
@@ -227,15 +261,29 @@ impl Verifier {
             let take_leaf = leaf_id.is_some_and(|leaf| row_id.is_none_or(|row| leaf <= row));
             let row = rows.next_if(take_row);
             let leaf = sealed.next_if(take_leaf);
-            match (row, leaf) {
-                (None, None) => return Ok(checked),
-                (row, leaf) => {
-                    checked += u64::from(row.is_some() && leaf.is_some());
-                    check_pair(tenant_id, row, leaf, leaves, open, findings);
-                }
+            if row.is_none() && leaf.is_none() {
+                return Ok(merged);
             }
+            merged.checked += u64::from(row.is_some() && leaf.is_some());
+            merged.met += u64::from(leaf.as_ref().is_some_and(|leaf| leaf.position < leaves.size));
+            if let Some(row) = &row
+                && last_row.replace(row.id) == Some(row.id)
+            {
+                // Two rows under one key: somebody dropped the key, and one of them is nobody's.
+                findings.add(Finding::Forged { tenant_id: tenant_id.clone(), id: row.id });
+            }
+            check_pair(tenant_id, row, leaf, leaves, open, findings);
         }
     }
+}
+
+/// What walking along a tenant's events and leaves came to.
+#[derive(Default)]
+struct Merged {
+    /// Events that were held against a leaf.
+    checked: u64,
+    /// Leaves that are in the tree that was sealed.
+    met: u64,
 }
 
 fn check_pair(
@@ -247,12 +295,9 @@ fn check_pair(
     findings: &mut Findings,
 ) {
     let tenant_id = tenant_id.clone();
-    match leaf {
-        Some(leaf) if leaf.position >= leaves.size => {
-            open.ahead.insert(tenant_id.clone());
-        }
-        Some(_) => *open.unattested.entry(tenant_id.clone()).or_default() += 1,
-        None => {}
+    if let Some(leaf) = leaf.filter(|leaf| leaf.position >= leaves.size) {
+        let last = open.ahead.entry(tenant_id.clone()).or_default();
+        *last = leaf.position.max(*last);
     }
     match (row, leaf) {
         (Some(row), Some(leaf)) => {
@@ -260,10 +305,11 @@ fn check_pair(
             if hash != Some(leaf.hash) {
                 findings.add(Finding::Edited { tenant_id: tenant_id.clone(), id });
             }
-            if leaf.position >= leaves.size {
-                // Sealed after the state was read, or by nobody: its batch has to say.
+            if leaf.position >= leaves.size || leaf.position < leaves.from {
+                // Sealed after the state was read, or by nobody; or in a part of the tree that is not read again, and that may
+                // have been laid hands on since: its batch has to say.
                 open.unlisted.insert((tenant_id, id), hash);
-            } else if leaf.position >= leaves.from && !leaves.has(&leaf) {
+            } else if !leaves.has(&leaf) {
                 findings.add(Finding::Reordered { tenant_id, id });
             }
         }

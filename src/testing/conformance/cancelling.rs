@@ -29,7 +29,7 @@ pub async fn a_dropped_append_has_done_all_or_nothing(store: &Arc<dyn Store>) {
         // On a day of its own, so that the store has more to do than on a day that it knows.
         let days = TimeDelta::days(i64::from(polls % 40));
         batch.push(event(&own, the_day().start() + days));
-        let done = Polled { call: Box::pin(store.append(&batch, &[])), left: polls }.await;
+        let done = Polled::new(store.append(&batch, &[]), polls).await;
         // What was dropped may still be on its way: it is there in whole or not at all, now and later.
         let seen = kept(store, &own).await.len();
         assert!(seen == 0 || seen == 7, "{seen} of 7 events after a drop at poll {polls}");
@@ -55,7 +55,7 @@ pub async fn a_dropped_roll_up_changes_no_answer(store: &Arc<dyn Store>) {
             (0..5).map(|number| event(&acme, the_day().start() + TimeDelta::minutes(number * 20))).collect();
         append_new(store, &batch).await;
         all.extend(batch);
-        let done = Polled { call: Box::pin(store.roll_up(100)), left: polls }.await;
+        let done = Polled::new(store.roll_up(100), polls).await;
         assert_eq!(usage(store, &acme).await, Model(&all).usage(&acme, the_day()), "dropped at poll {polls}");
         if let Some(done) = done {
             assert!(done.is_ok(), "undisturbed, roll_up failed: {done:?}");
@@ -78,9 +78,15 @@ async fn check(store: &Arc<dyn Store>, batch: &[UsageEvent], polls: u32) {
 }
 
 /// Gives up a call that is not done after some polls.
-struct Polled<'a, T> {
+pub(super) struct Polled<'a, T> {
     call: Pin<Box<dyn Future<Output = T> + Send + 'a>>,
     left: u32,
+}
+
+impl<'a, T> Polled<'a, T> {
+    pub(super) fn new(call: Pin<Box<dyn Future<Output = T> + Send + 'a>>, left: u32) -> Self {
+        Self { call, left }
+    }
 }
 
 impl<T> Future for Polled<'_, T> {

@@ -1,191 +1,57 @@
 //! A store that fails: nothing is lost, nothing is there twice, and the chain has no gap.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use metertrail::audit::{
-    AuditEvent, AuditLog, AuditQuery, AuditSigningKey, AuditState, BatchRecord, KeptNode, NewEpoch, Origin,
-    SealedBatch, StaticKeys, StoredEpoch, TreeLeaf, WriterChain, WriterId, prove,
+    AuditEvent, AuditLog, AuditSigningKey, Origin, SealedBatch, StaticKeys, WriterChain, WriterId, prove,
 };
-use metertrail::store::{AuditRow, AuditStore, BatchAppended, KeyErased};
+use metertrail::store::{AuditStore, BatchAppended};
+use metertrail::testing::{Call, Fault, FaultyStore, Method, SpyStore, delegate_audit_store};
 use metertrail::time::Clock;
-use metertrail::{Error, ErrorKind, EventId, Label, Page, Result, TenantId};
-use uuid::Uuid;
+use metertrail::{Error, ErrorKind, Result};
 
 use super::{Bed, MINUTE, keep, keys, on_both_stores, tenant, uploaded};
 
 on_both_stores! {
     a_lost_answer_counts_once,
+    an_acknowledgement_waits_for_an_answer_that_was_lost,
+    faults_by_chance_lose_and_double_nothing,
+    a_lost_answer_to_an_epoch_seals_once,
     a_refused_event_stands_alone,
     a_chain_that_somebody_else_writes_is_left,
     what_no_writer_signed_is_not_sealed,
     a_process_without_keys_does_not_seal_a_signed_log,
 }
 
-/// What goes wrong with an append.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    /// Nothing is done.
-    Before,
-    /// All is done, and the answer is lost.
-    After,
-    /// Nothing is done, and no answer comes.
-    Hangs,
-    /// Nothing is done: another batch is said to stand there.
-    Conflicts,
+fn faulty(bed: &Bed) -> FaultyStore<dyn AuditStore> {
+    FaultyStore::from_arc(Arc::clone(&bed.store))
 }
 
-#[derive(Clone, Debug)]
-struct Flaky {
-    store: Arc<dyn AuditStore>,
-    faults: Arc<Mutex<VecDeque<Fault>>>,
-    /// Batches with an event of this id are refused for good.
-    poison: Option<EventId>,
-}
-
-impl Flaky {
-    fn log(&self, bed: &Bed) -> AuditLog {
-        AuditLog::builder(self.clone())
-            .clock(bed.clock.clone())
-            .keys(keys())
-            .seal_interval(None)
-            .append_timeout(Duration::from_secs(2))
-            .start()
-            .unwrap()
-    }
-}
-
-fn unavailable() -> Error {
-    Error::new(ErrorKind::Unavailable, "injected")
-}
-
-#[async_trait]
-impl AuditStore for Flaky {
-    async fn append_audit(&self, batch: &SealedBatch) -> Result<BatchAppended> {
-        if self.poison.is_some_and(|id| batch.events().iter().any(|event| event.id() == id)) {
-            return Err(Error::new(ErrorKind::Store, "injected"));
-        }
-        let fault = self.faults.lock().unwrap().pop_front();
-        match fault {
-            Some(Fault::Before) => Err(unavailable()),
-            Some(Fault::After) => {
-                self.store.append_audit(batch).await?;
-                Err(unavailable())
-            }
-            Some(Fault::Hangs) => std::future::pending().await,
-            Some(Fault::Conflicts) => Ok(BatchAppended::Conflict),
-            None => self.store.append_audit(batch).await,
-        }
-    }
-
-    async fn audit_trail(&self, query: &AuditQuery) -> Result<Page<AuditEvent>> {
-        self.store.audit_trail(query).await
-    }
-
-    async fn audit_tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<TenantId>> {
-        self.store.audit_tenants(after, limit).await
-    }
-
-    async fn audit_rows(
-        &self,
-        tenant_id: &TenantId,
-        after: Option<Uuid>,
-        limit: u32,
-    ) -> Result<Vec<AuditRow>> {
-        self.store.audit_rows(tenant_id, after, limit).await
-    }
-
-    async fn audit_rows_by_key(&self, keys: &[(TenantId, EventId)]) -> Result<Vec<AuditRow>> {
-        self.store.audit_rows_by_key(keys).await
-    }
-
-    async fn audit_batches(&self, after: Option<(WriterId, u64)>, limit: u32) -> Result<Vec<BatchRecord>> {
-        self.store.audit_batches(after, limit).await
-    }
-
-    async fn unsealed_batches(&self, limit: u32) -> Result<Vec<BatchRecord>> {
-        self.store.unsealed_batches(limit).await
-    }
-
-    async fn unsealed_among(&self, batches: &[(WriterId, u64)]) -> Result<Vec<(WriterId, u64)>> {
-        self.store.unsealed_among(batches).await
-    }
-
-    async fn append_epoch(&self, epoch: &NewEpoch) -> Result<bool> {
-        self.store.append_epoch(epoch).await
-    }
-
-    async fn audit_epochs(&self, from: u64, limit: u32) -> Result<Vec<StoredEpoch>> {
-        self.store.audit_epochs(from, limit).await
-    }
-
-    async fn audit_state(&self) -> Result<AuditState> {
-        self.store.audit_state().await
-    }
-
-    async fn tree_nodes(
-        &self,
-        tenant_id: &TenantId,
-        level: u8,
-        from: u64,
-        limit: u32,
-    ) -> Result<Vec<KeptNode>> {
-        self.store.tree_nodes(tenant_id, level, from, limit).await
-    }
-
-    async fn tree_leaves(
-        &self,
-        tenant_id: &TenantId,
-        after: Option<EventId>,
-        limit: u32,
-    ) -> Result<Vec<TreeLeaf>> {
-        self.store.tree_leaves(tenant_id, after, limit).await
-    }
-
-    async fn tree_leaves_by_key(&self, keys: &[(TenantId, EventId)]) -> Result<Vec<(TenantId, TreeLeaf)>> {
-        self.store.tree_leaves_by_key(keys).await
-    }
-
-    async fn subject_key(&self, tenant_id: &TenantId, subject: &Label) -> Result<Option<Vec<u8>>> {
-        self.store.subject_key(tenant_id, subject).await
-    }
-
-    async fn put_subject_key(&self, tenant_id: &TenantId, subject: &Label, key: &[u8]) -> Result<Vec<u8>> {
-        self.store.put_subject_key(tenant_id, subject, key).await
-    }
-
-    async fn erase_subject_key(&self, tenant_id: &TenantId, subject: &Label) -> Result<KeyErased> {
-        self.store.erase_subject_key(tenant_id, subject).await
-    }
-
-    async fn set_legal_hold(
-        &self,
-        tenant_id: &TenantId,
-        subject: Option<&Label>,
-        reason: Option<&Label>,
-    ) -> Result<()> {
-        self.store.set_legal_hold(tenant_id, subject, reason).await
-    }
-}
-
-fn flaky(bed: &Bed, faults: &[Fault], poison: Option<EventId>) -> Flaky {
-    let faults = Arc::new(Mutex::new(faults.iter().copied().collect()));
-    Flaky { store: Arc::clone(&bed.store), faults, poison }
+fn log_on(store: impl AuditStore, bed: &Bed) -> AuditLog {
+    AuditLog::builder(store)
+        .clock(bed.clock.clone())
+        .keys(keys())
+        .seal_interval(None)
+        .append_timeout(Duration::from_secs(2))
+        .start()
+        .unwrap()
 }
 
 async fn a_lost_answer_counts_once(bed: Bed) {
-    use Fault::{After, Before, Hangs};
-    let store = flaky(&bed, &[Before, After, After, Before, Hangs, After], None);
-    let log = store.log(&bed);
+    let store = faulty(&bed);
+    let (before, after) = (Fault::unavailable, Fault::lost_answer);
+    store.script(Method::AppendAudit, [before(), after(), after(), before(), Fault::Hang, Fault::HangAfter]);
+    let log = log_on(store.clone(), &bed);
     for round in 0..6 {
         let acks: Vec<_> = (0..5).map(|n| log.record(uploaded("acme", round * 10 + n))).collect();
         for ack in acks {
             ack.await.unwrap();
         }
     }
-    assert!(store.faults.lock().unwrap().is_empty());
+    assert_eq!(store.injected(), 6);
     let report = log.shutdown(MINUTE).await.unwrap();
     assert_eq!((report.written, report.rejected.len(), report.unwritten.len()), (30, 0, 0));
     log.seal_epoch().await.unwrap();
@@ -197,10 +63,91 @@ async fn a_lost_answer_counts_once(bed: Bed) {
     assert_eq!(writers.len(), 1);
 }
 
+/// Nobody is told anything while the fate of a batch is open; then each is told once, and the batch is the same to the byte.
+async fn an_acknowledgement_waits_for_an_answer_that_was_lost(bed: Bed) {
+    let store = faulty(&bed);
+    let spy = SpyStore::new(store.clone());
+    store.always(Method::AppendAudit, Fault::lost_answer());
+    let log = log_on(spy.clone(), &bed);
+    let mut acks: Vec<_> = (0..5).map(|second| log.record(uploaded("acme", second)).into_future()).collect();
+    spy.begun(Method::AppendAudit, 1, MINUTE).await.unwrap();
+    spy.ended(Method::AppendAudit, 3, MINUTE).await.unwrap();
+    for ack in &mut acks {
+        let early = futures_util::FutureExt::now_or_never(ack);
+        assert!(early.is_none(), "told before the answer: {early:?}");
+    }
+    // They are kept all the same, from the first attempt on.
+    assert_eq!(bed.store.audit_rows(&tenant("acme"), None, 10).await.unwrap().len(), 5);
+    store.heal();
+    for ack in acks {
+        ack.await.unwrap();
+    }
+    let record = |call| match call {
+        Call::AppendAudit(record, events) => Some((record, events)),
+        _ => None,
+    };
+    let records: Vec<_> = spy.calls().into_iter().filter_map(record).collect();
+    assert!(records.len() > 3 && records.windows(2).all(|pair| pair[0] == pair[1]), "{records:?}");
+    assert!(log.health().retries >= 3);
+    assert_eq!((log.health().written, log.health().batches), (5, 1));
+    log.seal_epoch().await.unwrap();
+    assert!(bed.verified().await.is_clean());
+}
+
+/// Errors, lost answers and delays at random, on every method: each event is there once, in one chain.
+async fn faults_by_chance_lose_and_double_nothing(bed: Bed) {
+    let mut dice = crate::ledger::Dice::printed("audit, faults by chance");
+    let store = faulty(&bed);
+    let delay = Fault::Delay(Duration::from_millis(1));
+    store.by_chance(dice.roll(), [(Fault::unavailable(), 200), (Fault::lost_answer(), 200), (delay, 100)]);
+    let log = log_on(store.clone(), &bed);
+    let mut written = Vec::new();
+    for round in 0..20 {
+        let events: Vec<AuditEvent> = (0..10).map(|n| uploaded("acme", round * 10 + n)).collect();
+        written.extend(events.iter().map(AuditEvent::id));
+        keep(&log, &[events]).await;
+        // Sealing meets the faults, too, and goes on where it was.
+        let _ = log.seal_epoch().await;
+    }
+    assert!(store.injected() > 0);
+    store.heal();
+    log.seal_epoch().await.unwrap();
+    let report = bed.verified().await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.events, 200);
+    let rows = bed.store.audit_rows(&tenant("acme"), None, 1_000).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), {
+        written.sort_unstable();
+        written.iter().map(|id| id.as_uuid()).collect::<Vec<_>>()
+    });
+    let batches = bed.store.audit_batches(None, 1_000).await.unwrap();
+    let writers: std::collections::BTreeSet<WriterId> = batches.iter().map(|batch| batch.writer_id).collect();
+    assert_eq!(writers.len(), 1, "a fault is no reason to begin a chain");
+}
+
+/// The epoch was kept, and the sealer does not know: it finds nothing left to seal, and the next one goes behind.
+async fn a_lost_answer_to_an_epoch_seals_once(bed: Bed) {
+    let store = faulty(&bed);
+    let log = log_on(store.clone(), &bed);
+    keep(&log, &[vec![uploaded("acme", 1)]]).await;
+    store.script(Method::AppendEpoch, [Fault::lost_answer()]);
+    assert!(log.seal_epoch().await.unwrap_err().is_transient());
+    assert!(log.health().seal_error.is_some());
+    assert_eq!(log.seal_epoch().await.unwrap(), None);
+    assert!(log.health().seal_error.is_none());
+    keep(&log, &[vec![uploaded("acme", 2)]]).await;
+    assert_eq!(log.seal_epoch().await.unwrap().unwrap().size(), 2);
+    let report = bed.verified().await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.events, report.epochs), (2, 2));
+}
+
 async fn a_refused_event_stands_alone(bed: Bed) {
     let events: Vec<AuditEvent> = (0..9).map(|second| uploaded("acme", second)).collect();
-    let store = flaky(&bed, &[Fault::Before, Fault::After], Some(events[4].id()));
-    let log = store.log(&bed);
+    let (store, poison) = (faulty(&bed), events[4].id());
+    store.script(Method::AppendAudit, [Fault::unavailable(), Fault::lost_answer()]);
+    store.poison_audit(move |event| event.id() == poison, Error::new(ErrorKind::Store, "injected"));
+    let log = log_on(store, &bed);
     let acks: Vec<_> = events.iter().map(|event| log.record(event.clone())).collect();
     let mut refused = Vec::new();
     for (ack, event) in acks.into_iter().zip(&events) {
@@ -213,6 +160,26 @@ async fn a_refused_event_stands_alone(bed: Bed) {
     assert_eq!((report.written, report.rejected.len()), (8, 1));
     log.seal_epoch().await.unwrap();
     assert!(bed.verified().await.is_clean());
+}
+
+/// A store that says once that another batch stands in the place of the one that it is given.
+#[derive(Debug)]
+struct Occupied {
+    store: Arc<dyn AuditStore>,
+    has_told: AtomicBool,
+}
+
+#[async_trait]
+impl AuditStore for Occupied {
+    async fn append_audit(&self, batch: &SealedBatch) -> Result<BatchAppended> {
+        if self.has_told.swap(true, Ordering::Relaxed) {
+            self.store.append_audit(batch).await
+        } else {
+            Ok(BatchAppended::Conflict)
+        }
+    }
+
+    delegate_audit_store!(|occupied| occupied.store, except append_audit);
 }
 
 /// Two writers with one name, as a copied machine has them: the second one's batch meets another in its place.
@@ -232,8 +199,9 @@ async fn a_chain_that_somebody_else_writes_is_left(bed: Bed) {
 #[tokio::test]
 async fn what_a_shutdown_could_not_write_is_handed_over() {
     let bed = Bed::memory();
-    let store = flaky(&bed, &[Fault::Before; 1_000], None);
-    let log = store.log(&bed);
+    let store = faulty(&bed);
+    store.always(Method::AppendAudit, Fault::unavailable());
+    let log = log_on(store, &bed);
     let events: Vec<AuditEvent> = (0..20).map(|second| uploaded("acme", second)).collect();
     let acks: Vec<_> = events.iter().map(|event| log.record(event.clone())).collect();
     let report = log.shutdown(Duration::from_millis(100)).await.unwrap();
@@ -247,8 +215,7 @@ async fn what_a_shutdown_could_not_write_is_handed_over() {
 #[tokio::test]
 async fn a_log_that_meets_another_batch_in_its_place_begins_a_new_chain() {
     let bed = Bed::memory();
-    let store = flaky(&bed, &[Fault::Conflicts], None);
-    let log = store.log(&bed);
+    let log = log_on(Occupied { store: Arc::clone(&bed.store), has_told: AtomicBool::new(false) }, &bed);
     for second in 0..3 {
         log.record(uploaded("acme", second)).await.unwrap();
     }

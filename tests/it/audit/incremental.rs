@@ -23,6 +23,9 @@ on_both_stores! {
     a_tree_that_does_not_go_on,
     a_batch_that_waits_is_not_accused,
     batches_that_were_dated_before,
+    a_leaf_that_was_taken_for_another_event,
+    a_recent_batch_that_was_deleted_since,
+    a_leaf_that_was_planted_ahead,
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -203,4 +206,88 @@ async fn batches_that_were_dated_before(bed: Bed) {
     let report = since(&bed, &state).await;
     assert_eq!((codes(&report), report.scope), (vec!["batch_forged"], VerifyScope::Full));
     drop(log);
+}
+
+/// A place of the tree that is not read again, given to an event that nobody sealed.
+async fn a_leaf_that_was_taken_for_another_event(bed: Bed) {
+    let (_log, state) = seen(&bed).await;
+    let forged = uploaded("acme", LATER);
+    let (id, at) = (forged.id(), forged.occurred_at().to_rfc3339());
+    let sql = format!(
+        "INSERT INTO metertrail.audit_events (tenant_id, id, \"timestamp\", event_type, action, result)
+        VALUES ('acme', '{id}', '{at}', 'kb.deleted', 'deleted', 'success')"
+    );
+    touch(&bed, &sql, |tables| drop(tables.events.insert((forged.tenant_id.clone(), id), forged.clone())))
+        .await;
+    let row = bed.store.audit_rows_by_key(&[(forged.tenant_id.clone(), id)]).await.unwrap().remove(0);
+    let hash = row.event.unwrap().leaf().unwrap();
+    let sql = format!(
+        "UPDATE metertrail.audit_tree SET event_id = '{id}', hash = '\\x{hash}'
+        WHERE tenant_id = 'acme' AND level = 0 AND position = 0"
+    );
+    touch(&bed, &sql, |tables| {
+        let acme = forged.tenant_id.clone();
+        let (_, old) = tables.nodes.insert((acme.clone(), 0, 0), (hash, Some(id))).unwrap();
+        tables.leaves.remove(&(acme.clone(), old.unwrap()));
+        tables.leaves.insert((acme, id), metertrail::audit::TreeLeaf { position: 0, hash, event_id: id });
+    })
+    .await;
+    let report = since(&bed, &state).await;
+    assert_eq!((codes(&report), report.scope), (vec!["forged"], VerifyScope::Incremental));
+    assert!(report.findings[0].to_string().contains(&id.to_string()));
+}
+
+/// Minutes before the former verification, so that it had not come to rest then: one that was sealed, and one that was not.
+async fn a_recent_batch_that_was_deleted_since(bed: Bed) {
+    let (log, _) = seen(&bed).await;
+    let own = sealed_at(bed.clock.now(), uploaded("corp", LATER));
+    bed.store.append_audit(&own).await.unwrap();
+    log.seal_epoch().await.unwrap();
+    let waiting = sealed_at(bed.clock.now(), uploaded("corp", LATER + 1));
+    bed.store.append_audit(&waiting).await.unwrap();
+    let state = bed.verified().await.state.unwrap();
+    let state = VerifiedState::from_json(&state.to_json().unwrap()).unwrap();
+    bed.clock.advance(HOUR / 2);
+    assert!(since(&bed, &state).await.is_clean());
+    for (batch, event) in [(&own, None), (&waiting, Some(waiting.events()[0].id()))] {
+        let writer = batch.record().writer_id;
+        let mut sql = format!("DELETE FROM metertrail.audit_batches WHERE writer_id = '{writer}';");
+        if let Some(id) = event {
+            sql += &format!(
+                "DELETE FROM metertrail.audit_unsealed; DELETE FROM metertrail.audit_events WHERE id = '{id}'"
+            );
+        }
+        touch(&bed, &sql, |tables| {
+            tables.batches.remove(&(writer, 0)).unwrap();
+            if let Some(id) = event {
+                tables.unsealed.clear();
+                tables.events.retain(|key, _| key.1 != id);
+            }
+        })
+        .await;
+        let named = format!("missing_batch: batch 0 of writer {writer}");
+        let report = since(&bed, &state).await;
+        assert!(report.findings.iter().any(|finding| finding.to_string() == named), "{:?}", report.findings);
+    }
+}
+
+/// A batch that is kept from the sealer, with a leaf that looks like that of an epoch to come.
+async fn a_leaf_that_was_planted_ahead(bed: Bed) {
+    let (_log, _) = seen(&bed).await;
+    let hidden = sealed_at(bed.clock.now(), uploaded("acme", LATER));
+    bed.store.append_audit(&hidden).await.unwrap();
+    let (id, hash) = (hidden.events()[0].id(), hidden.events()[0].leaf().unwrap());
+    let sql = format!(
+        "DELETE FROM metertrail.audit_unsealed;
+        INSERT INTO metertrail.audit_tree VALUES ('acme', 0, 1000000, '\\x{hash}', '{id}')"
+    );
+    let position = 1_000_000;
+    touch(&bed, &sql, |tables| {
+        let acme = hidden.events()[0].tenant_id.clone();
+        tables.unsealed.clear();
+        tables.nodes.insert((acme.clone(), 0, position), (hash, Some(id)));
+        tables.leaves.insert((acme, id), metertrail::audit::TreeLeaf { position, hash, event_id: id });
+    })
+    .await;
+    assert_eq!(codes(&bed.verified().await), ["stale", "tree_altered"]);
 }

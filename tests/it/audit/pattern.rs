@@ -1,7 +1,7 @@
 //! The mission's comprehensive pattern: a handler with a quota, the tracker and the audit trail.
 
 use metertrail::audit::{ChatAudit, ErrorAudit};
-use metertrail::quota::{Allowed, Catalogue, Limit, Plan, Quota, QuotaEnforcer, WhenUnavailable, Window};
+use metertrail::quota::{Catalogue, Limit, Plan, Quota, QuotaEnforcer, WhenUnavailable, Window};
 use metertrail::{Actual, EventType, Store, TokenUsage, UsageTracker};
 
 use super::*;
@@ -35,10 +35,8 @@ impl Service {
     async fn chat(&self, tenant: &TenantId, message: &str, provider: Result<&str, &str>) -> u16 {
         let operation = self.tracker.track(tenant, EventType::ChatMessage).session_id("s-1").unwrap();
         let decision = self.quotas.enforce(tenant, &Quota::Tokens, 150).await.unwrap();
-        if let Some(limit) = decision.blocking() {
-            let Allowed::AtMost(most) = limit.allowed else { panic!("{decision}") };
-            let quota = limit.quota.to_string();
-            self.audit(tenant, &ErrorAudit::QuotaExceeded { quota, used: limit.used, limit: most });
+        if let Some(exceeded) = ErrorAudit::quota_exceeded(&decision) {
+            self.audit(tenant, &exceeded);
             operation.record_quota_exceeded();
             return 429;
         }

@@ -1,8 +1,8 @@
 //! The registry of schemas: what was written once stays readable.
 
 use metertrail::audit::{
-    Actor, AuditEvent, AuditField, AuditRecord, AuditSchema, ChatAudit, ConfigAudit, ErrorAudit, KbAudit,
-    PrivacyAudit, SecurityAudit, Severity, TrialAudit, check_registry, record,
+    Actor, AdminAudit, AuditEvent, AuditField, AuditRecord, AuditSchema, ChatAudit, ConfigAudit, ErrorAudit,
+    KbAudit, Mended, PrivacyAudit, SecurityAudit, Severity, TrialAudit, check_registry, record,
 };
 
 use super::{label, noon, tenant};
@@ -54,10 +54,32 @@ fn every_record_is_what_its_schema_says() {
             quota: "tokens".into(),
             window: "day".into(),
             from_amount: Some(1),
+            from_source: Some("plan:free".into()),
             to_amount: None,
+            to_source: Some("override".into()),
+            expires_at: Some(noon()),
             reason: text(),
         }),
-        Box::new(ConfigAudit::PlanChanged { from_plan: None, to_plan: Some("pro".into()) }),
+        Box::new(ConfigAudit::PlanChanged { from_plan: None, to_plan: Some("pro".into()), reason: text() }),
+        Box::new(ConfigAudit::ZoneChanged { from_zone: None, to_zone: Some("UTC".into()), reason: None }),
+        Box::new(ConfigAudit::PlanReplaced {
+            plan: label("pro"),
+            from_limits: None,
+            to_limits: Some(vec!["tokens by day: 1, hard".into()]),
+            is_in_force: true,
+            reason: None,
+        }),
+        Box::new(ConfigAudit::DefaultPlanChanged {
+            from_plan: label("free"),
+            to_plan: label("trial"),
+            reason: text(),
+        }),
+        Box::new(AdminAudit::requested(&KbAudit::Deleted { document: label("d"), reason: text() })),
+        Box::new(AdminAudit::UsageReconciled {
+            range: metertrail::TimeRange::ALL,
+            mended: Some(Mended { periods: 1, drifts: vec!["{}".into()], drifts_total: 1, unverifiable: 0 }),
+            reason: None,
+        }),
         Box::new(ChatAudit::MessageReceived { session: label("s"), characters: 5, attachments: 0 }),
         Box::new(ChatAudit::ResponseSent {
             session: label("s"),
@@ -70,7 +92,14 @@ fn every_record_is_what_its_schema_says() {
             status_code: 500,
             message: "no".into(),
         }),
-        Box::new(ErrorAudit::QuotaExceeded { quota: "tokens".into(), used: 10, limit: 10 }),
+        Box::new(ErrorAudit::QuotaExceeded {
+            quota: "tokens".into(),
+            window: "day".into(),
+            used: 10,
+            held: 0,
+            limit: 10,
+            asked: 1,
+        }),
         Box::new(SecurityAudit::AuthFailed { method: "password".into(), reason: "wrong".into() }),
         Box::new(SecurityAudit::Forbidden { resource: label("r"), permission: "write".into() }),
         Box::new(SecurityAudit::RateLimitAbuse { limit: "calls".into(), calls: 10_000 }),

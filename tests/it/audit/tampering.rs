@@ -46,6 +46,8 @@ on_both_stores! {
     a_deleted_epoch,
     a_forged_anchor,
     what_was_signed_for_another_trail,
+    a_batch_that_was_given_up_and_put_there,
+    a_process_without_the_sealers_key_begins_no_log,
 }
 
 struct Trail {
@@ -587,6 +589,36 @@ async fn what_was_signed_for_another_trail(bed: Bed) {
     assert!(stranger.seal_epoch().await.unwrap_err().to_string().contains("another trail"));
     let report = trail.bed.verifier().origin(other).full(trail.bed.clock.now()).await.unwrap();
     assert_eq!(codes(&report), ["batch_forged", "epoch_forged"]);
+}
+
+/// A batch that a writer signed and never committed, of events that another one has: it hides that one's deletion.
+async fn a_batch_that_was_given_up_and_put_there(bed: Bed) {
+    let trail = Trail::new(bed).await;
+    let mine: Vec<AuditEvent> = (6..10).map(|second| trail.event(second).clone()).collect();
+    let chain = WriterChain::new(Origin::default());
+    let given_up = chain.seal(mine, Some(&writer_key()), trail.bed.clock.now()).unwrap();
+    let record = given_up.record();
+    let [header, manifest, signature] =
+        [&record.header, &record.manifest, record.signature.as_ref().unwrap()].map(|bytes| hex(bytes));
+    let sql = format!(
+        "INSERT INTO metertrail.audit_batches VALUES ('{}', 0, '\\x{header}', '\\x{manifest}', '\\x{signature}')",
+        record.writer_id
+    );
+    trail.touch(&sql, |tables| drop(tables.batches.insert((record.writer_id, 0), record.clone()))).await;
+    assert!(trail.found().await.contains(&"batch_forged"));
+}
+
+/// Keys that are kept apart: who writes does not seal, and the log begins with the first signed epoch.
+async fn a_process_without_the_sealers_key_begins_no_log(bed: Bed) {
+    let writer = bed.builder().keys(StaticKeys::new().writer(writer_key())).start().unwrap();
+    writer.record(uploaded("acme", 1)).await.unwrap();
+    assert_eq!(writer.seal_epoch().await.unwrap(), None);
+    let bare = bed.builder().keys(NoKeys).start().unwrap();
+    assert_eq!(bare.seal_epoch().await.unwrap(), None);
+    let public = StaticKeys::new().sealer(sealer_key()).other_writer(writer_key().verifying_key());
+    let sealer = bed.builder().keys(public).start().unwrap();
+    assert!(sealer.seal_epoch().await.unwrap().is_some());
+    assert_eq!(codes(&bed.verified().await), [""; 0]);
 }
 
 fn hex(bytes: &[u8]) -> String {

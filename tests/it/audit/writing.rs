@@ -178,6 +178,15 @@ async fn chatty_events_are_sampled_and_counted(bed: Bed) {
     assert_eq!((kept.len(), trail.len() - kept.len()), (4, 35));
     assert_eq!(kept.iter().map(|event| event.represents).sum::<u32>(), 31);
     assert_eq!(log.health().sampled_out, 62);
+    // What is left out keeps nothing of a person that could outlive its erasure.
+    let data = metertrail::audit::PersonalData::new("p-1", "ada@example.org").unwrap();
+    let about = log.event(&tenant("corp"), ada(), &said).unwrap().with_personal("email", data).unwrap();
+    log.record(about.clone()).await.unwrap();
+    let left_out = AuditEvent::new(tenant("corp"), about.occurred_at(), ada(), &said).unwrap();
+    log.record(left_out.with_personal("email", about.personal[&label("email")].clone()).unwrap())
+        .await
+        .unwrap();
+    log.erase_subject(&tenant("corp"), &label("p-1"), ada()).await.unwrap();
     // What is about persons is never left out.
     let hold = AuditType::new("privacy.hold_placed").unwrap();
     let all = bed.builder().sample(hold, NonZeroU32::new(10).unwrap()).start().unwrap();
@@ -196,6 +205,7 @@ async fn chatty_events_are_sampled_and_counted(bed: Bed) {
         assert_eq!((count, sum), (5, 35), "{name}");
     }
     assert_eq!(log.health().sampled_out, 60);
+    assert_eq!(bed.store.subject_key(&tenant("corp"), &label("p-1")).await.unwrap(), None);
 }
 
 async fn two_logs_write_and_seal_at_once(bed: Bed) {

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 use tokio_postgres::types::{FromSql, Type};
 
 /// A `jsonb` of which nothing is lost in reading. The column keeps numbers of any length, and a `Value` has no more digits
@@ -56,10 +56,14 @@ fn behind_string(mut rest: &str) -> Option<&str> {
     }
 }
 
-/// Whether reading a number as JSON and writing it again gives the same number.
+/// Whether an integer type or a double holds the number.
 fn is_exact(text: &str) -> bool {
-    let written = serde_json::from_str::<Number>(text).map(|number| number.to_string());
-    written.is_ok_and(|written| Decimal::of(&written) == Decimal::of(text))
+    let is_whole = text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok();
+    is_whole
+        || text.parse::<f64>().is_ok_and(|number| {
+            // The shortest digits that give the same double: what is written of it.
+            number.is_finite() && Decimal::of(&number.to_string()) == Decimal::of(text)
+        })
 }
 
 /// A number as its digits, without zeros at either end, and the place of the first of them before the point.

@@ -196,7 +196,10 @@ pub(super) fn event(row: &Row) -> Result<AuditEvent> {
 fn is_as_kept(row: &Row, event: &AuditEvent) -> Result<bool> {
     let message = event.error_message.as_ref().map(ErrorMessage::as_str);
     let user_agent = event.context.user_agent.as_ref().map(UserAgent::as_str);
-    Ok(get::<Option<&str>>(row, 7)? == message && get::<Option<&str>>(row, 15)? == user_agent)
+    Ok(get::<Option<&str>>(row, 7)? == message
+        && get::<Option<&str>>(row, 15)? == user_agent
+        && get::<Option<Value>>(row, 6)?.is_none() == event.metadata.is_empty()
+        && get::<Option<Value>>(row, 19)? == personal_to_json(&event.personal))
 }
 
 /// An event as it is kept, readable or not.
