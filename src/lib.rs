@@ -79,6 +79,7 @@
 
 mod atomic;
 pub mod audit;
+pub mod cost;
 mod error;
 pub mod page;
 pub mod quota;
