@@ -62,6 +62,16 @@ impl fmt::Display for Unpriced {
     }
 }
 
+/// What an operation will cost, as far as anybody knows.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct CostEstimate {
+    /// Its price, or why it has none.
+    pub price: std::result::Result<Price, Unpriced>,
+    /// What it counts for at most if it has none, in US dollars.
+    pub ceiling: Option<Decimal>,
+}
+
 /// What is to be priced: an event, or one that is still to come.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subject<'a> {
@@ -392,6 +402,20 @@ impl PriceBook {
             metadata: None,
             is_done: true,
         })
+    }
+
+    /// What so many tokens of a model would cost a tenant, for a limit of cost to be asked:
+    /// [`QuotaEnforcer::enforce_cost`](crate::quota::QuotaEnforcer::enforce_cost).
+    pub fn estimate(
+        &self,
+        tenant_id: &TenantId,
+        provider: Option<&str>,
+        model: &str,
+        tokens: &TokenUsage,
+        at: DateTime<Utc>,
+    ) -> CostEstimate {
+        let price = self.quote(tenant_id, provider, model, tokens, at);
+        CostEstimate { price, ceiling: self.ceiling_of(tokens) }
     }
 
     /// What tokens of an unknown price count for at most against limits of cost, if a ceiling is set: in US dollars, rounded

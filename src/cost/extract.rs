@@ -106,6 +106,14 @@ fn default_model_path() -> Steps {
 }
 
 impl Extractor {
+    /// The keys of a document that it looks at first: of the usage, and of the model.
+    pub(super) fn first_keys(&self) -> impl Iterator<Item = &str> {
+        [&self.root, &self.model_path].into_iter().filter_map(|steps| match steps.0.first() {
+            Some(Step::Key(key)) => Some(key.as_str()),
+            _ => None,
+        })
+    }
+
     /// Reads a response.
     pub(super) fn extract(&self, provider: &str, response: &Value) -> Result<Extraction> {
         let Value::Object(document) = response else {

@@ -9,19 +9,31 @@ mod catalogue;
 mod decode;
 #[cfg(feature = "genai-prices")]
 mod extract;
+mod change;
+mod estimate;
 mod own;
 mod rate;
 mod reported;
+mod reprice;
 #[cfg(feature = "genai-prices")]
 mod rule;
+mod share;
+#[cfg(feature = "genai-prices")]
+mod stream;
 mod unit;
 
-pub use self::book::{Price, PriceBook, Prices, Unpriced};
+pub use self::book::{CostEstimate, Price, PriceBook, Prices, Unpriced};
 #[cfg(feature = "genai-prices")]
 pub use self::catalogue::PriceCatalogue;
 #[cfg(feature = "genai-prices")]
 pub use self::extract::Extraction;
+pub use self::change::CostChange;
+pub use self::estimate::Estimator;
 pub use self::own::{Markup, OwnPrice, OwnPriceBuilder};
 pub use self::rate::Amounts;
 pub use self::reported::ReportedUsage;
+pub use self::reprice::{ModelRepricing, Reprice, Repricing, reprice};
+pub use self::share::{COST_SHARES_MAX, CostBy, CostShare, CostSharesQuery};
+#[cfg(feature = "genai-prices")]
+pub use self::stream::{StreamUsage, Streamed};
 pub use self::unit::Unit;
