@@ -100,8 +100,9 @@ fn main() -> ExitCode {
 fn price_usages(arguments: &Arguments) -> Result<()> {
     let read = |path: &PathBuf| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
     let catalogue = match &arguments.prices {
-        Some(path) => PriceCatalogue::from_json(&read(path)?)
-            .map_err(|error| format!("{}: {error}", path.display()))?,
+        Some(path) => {
+            PriceCatalogue::from_json(&read(path)?).map_err(|error| format!("{}: {error}", path.display()))?
+        }
         None => PriceCatalogue::bundled()?,
     };
     let at = arguments.at.unwrap_or_else(|| SystemClock.now());

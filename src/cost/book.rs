@@ -14,7 +14,9 @@ use super::own::{Asked, Markup, OwnPrice};
 use super::rate::Amounts;
 use super::reported::ReportedUsage;
 use crate::text::Label;
-use crate::usage::{COST_SCALE_MAX, Cost, EventType, Measures, Metadata, Outcome, TokenClass, TokenUsage, UsageEvent};
+use crate::usage::{
+    COST_SCALE_MAX, Cost, EventType, Measures, Metadata, Outcome, TokenClass, TokenUsage, UsageEvent,
+};
 use crate::{Error, Result, TenantId};
 
 const MILLION: Decimal = Decimal::from_parts(1_000_000, 0, 0, false, 0);
@@ -290,7 +292,9 @@ impl Prices {
         let dearer = ceiling.input_per_million.max(ceiling.output_per_million);
         let amount = TokenClass::ALL.into_iter().fold(Decimal::ZERO, |sum, class| {
             let price = match class {
-                TokenClass::Output | TokenClass::Reasoning | TokenClass::AudioOutput => ceiling.output_per_million,
+                TokenClass::Output | TokenClass::Reasoning | TokenClass::AudioOutput => {
+                    ceiling.output_per_million
+                }
                 TokenClass::Unclassified => dearer,
                 _ => ceiling.input_per_million,
             };
@@ -304,7 +308,12 @@ impl Prices {
 fn extra_of(own: &OwnPrice, subject: &Subject<'_>) -> Option<std::result::Result<Decimal, Unpriced>> {
     let too_much = || Unpriced::Unpriceable("usage: costs more than a decimal holds".to_owned());
     let units = subject.measures.iter().filter_map(|(name, amount)| Some((own.per_unit.get(name)?, amount)));
-    let mut parts = own.per_call.map(|price| Some(price)).into_iter().chain(units.map(|(price, amount)| price.checked_mul(amount))).peekable();
+    let mut parts = own
+        .per_call
+        .map(|price| Some(price))
+        .into_iter()
+        .chain(units.map(|(price, amount)| price.checked_mul(amount)))
+        .peekable();
     parts.peek()?;
     let sum = parts.try_fold(Decimal::ZERO, |sum, part| sum.checked_add(part?));
     Some(sum.ok_or_else(too_much))

@@ -35,7 +35,12 @@ impl Places {
     ) -> Result<Place, Unpriced> {
         let hash = self.hash(provider, model);
         let is = |found: &Found| &*found.model == model && found.provider.as_deref() == provider;
-        let known = self.found.read().unwrap_or_else(PoisonError::into_inner).find(hash, is).map(|found| found.place.clone());
+        let known = self
+            .found
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .find(hash, is)
+            .map(|found| found.place.clone());
         if let Some(place) = known {
             return place;
         }

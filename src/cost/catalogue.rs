@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::decode::{self, Model, Provider};
 use super::book::Unpriced;
+use super::decode::{self, Model, Provider};
 use super::extract::Extraction;
 use super::rate::Amounts;
 use super::rule::Name;
@@ -101,7 +101,11 @@ impl PriceCatalogue {
     ///
     /// # Errors
     /// Why it has no price.
-    pub fn price(&self, extraction: &Extraction, at: DateTime<Utc>) -> std::result::Result<Amounts, Unpriced> {
+    pub fn price(
+        &self,
+        extraction: &Extraction,
+        at: DateTime<Utc>,
+    ) -> std::result::Result<Amounts, Unpriced> {
         let model = extraction.model.as_ref().ok_or(Unpriced::NoModel)?;
         let place = self.find(Some(extraction.provider.as_str()), model.as_str())?;
         self.amounts(place, at, |_| None, &extraction.usage).map_err(Unpriced::Unpriceable)
@@ -128,9 +132,8 @@ impl PriceCatalogue {
         let folded = name.trim().to_lowercase();
         let by_id = self.providers.iter().find(|provider| provider.id == folded);
         let name = Name::new(&folded);
-        let means = |provider: &&Provider| {
-            provider.provider_match.as_ref().is_some_and(|rule| rule.matches(&name))
-        };
+        let means =
+            |provider: &&Provider| provider.provider_match.as_ref().is_some_and(|rule| rule.matches(&name));
         by_id.or_else(|| self.providers.iter().find(means))
     }
 
@@ -141,14 +144,14 @@ impl PriceCatalogue {
         let name = Name::new(&folded);
         let selected = match provider {
             Some(provider) => self.provider(provider),
-            None => self.providers.iter().find(|provider| {
-                provider.model_match.as_ref().is_some_and(|rule| rule.matches(&name))
-            }),
+            None => self
+                .providers
+                .iter()
+                .find(|provider| provider.model_match.as_ref().is_some_and(|rule| rule.matches(&name))),
         };
         let selected = selected.ok_or(Unpriced::UnknownProvider)?;
         let fallbacks = selected.fallbacks.iter();
-        let fallbacks =
-            fallbacks.filter_map(|id| self.providers.iter().find(|provider| provider.id == *id));
+        let fallbacks = fallbacks.filter_map(|id| self.providers.iter().find(|provider| provider.id == *id));
         let mut places = std::iter::once(selected).chain(fallbacks).filter_map(|provider| {
             let model = provider.models.iter().position(|model| model.rule.matches(&name))?;
             let provider = self.providers.iter().position(|other| std::ptr::eq(other, provider))?;

@@ -115,8 +115,7 @@ pub(super) fn providers(json: &[u8]) -> Result<Vec<Provider>> {
 fn provider(wire: WireProvider<'_>) -> Result<Provider> {
     let models = wire.models.into_iter().map(|model| {
         let (id, provider) = (model.id.clone(), &wire.id);
-        self::model(model)
-            .map_err(|rule| Error::invalid("prices", format!("{provider}, {id}: {rule}")))
+        self::model(model).map_err(|rule| Error::invalid("prices", format!("{provider}, {id}: {rule}")))
     });
     let models: Vec<Model> = models.collect::<Result<_>>()?;
     Ok(Provider {

@@ -209,9 +209,7 @@ fn reported_cost(provider: &str, usage: &Map<String, Value>) -> Result<Option<Co
             let amount = decimal(&cost.to_string()).ok_or_else(unreadable)?;
             Cost::usd(amount.round_dp(crate::usage::COST_SCALE_MAX)).map(Some)
         }
-        Some(other) => {
-            Err(Error::invalid("usage.cost", format!("must be a number, is {}", kind_of(other))))
-        }
+        Some(other) => Err(Error::invalid("usage.cost", format!("must be a number, is {}", kind_of(other)))),
     }
 }
 

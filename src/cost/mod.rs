@@ -5,12 +5,12 @@ mod book;
 mod cache;
 #[cfg(feature = "genai-prices")]
 mod catalogue;
+mod change;
 #[cfg(feature = "genai-prices")]
 mod decode;
+mod estimate;
 #[cfg(feature = "genai-prices")]
 mod extract;
-mod change;
-mod estimate;
 mod own;
 mod rate;
 mod reported;
@@ -25,10 +25,10 @@ mod unit;
 pub use self::book::{CostEstimate, Price, PriceBook, Prices, Unpriced};
 #[cfg(feature = "genai-prices")]
 pub use self::catalogue::PriceCatalogue;
-#[cfg(feature = "genai-prices")]
-pub use self::extract::Extraction;
 pub use self::change::CostChange;
 pub use self::estimate::Estimator;
+#[cfg(feature = "genai-prices")]
+pub use self::extract::Extraction;
 pub use self::own::{Markup, OwnPrice, OwnPriceBuilder};
 pub use self::rate::Amounts;
 pub use self::reported::ReportedUsage;

@@ -204,17 +204,17 @@ impl OwnPriceBuilder {
         let Self { mut price, rates } = self;
         let refused = |rule: String| Error::invalid("price", format!("{}: {rule}", price.version));
         let extras = price.per_call.iter().chain(price.per_unit.values());
-        let above = rates.values().flat_map(|(base, tiers)| {
-            base.iter().chain(tiers.iter().map(|(_, price)| price))
-        });
+        let above =
+            rates.values().flat_map(|(base, tiers)| base.iter().chain(tiers.iter().map(|(_, price)| price)));
         if let Some(negative) = extras.chain(above).find(|price| **price < Decimal::ZERO) {
             return Err(refused(format!("must not be negative, is {negative}")));
         }
         let mut units = Vec::new();
         let mut unclassified = None;
         for (class, (base, tiers)) in rates {
-            let base = base
-                .ok_or_else(|| refused(format!("{} has a price above a size and none below", class.as_str())))?;
+            let base = base.ok_or_else(|| {
+                refused(format!("{} has a price above a size and none below", class.as_str()))
+            })?;
             match unit_of(class) {
                 Some(unit) => units.push((unit, Rate::tiered(base, tiers), PER_MILLION)),
                 None => unclassified = Some(base),

@@ -105,8 +105,7 @@ impl RateSet {
                 return Err(format!("has a price of {unit} and none of {whole}"));
             }
             let overlapping = units[position + 1..].iter().filter(|other| unit.is_compatible(**other));
-            if let Some(join) =
-                overlapping.map(|other| unit.join(*other)).find(|join| !units.contains(join))
+            if let Some(join) = overlapping.map(|other| unit.join(*other)).find(|join| !units.contains(join))
             {
                 return Err(format!("has prices of two units and none of what is both, {join}"));
             }
@@ -116,13 +115,15 @@ impl RateSet {
             parts.map(|(position, _)| position).collect()
         };
         let is_tiered = rates.iter().any(|(_, rate, _)| !rate.tiers.is_empty());
-        let priced = rates.into_iter().map(|(unit, rate, per)| Priced { parts: parts_of(unit), unit, rate, per });
+        let priced =
+            rates.into_iter().map(|(unit, rate, per)| Priced { parts: parts_of(unit), unit, rate, per });
         Ok(Self { priced: priced.collect(), is_tiered })
     }
 
     /// What usage costs.
     pub(super) fn amounts(&self, usage: &ReportedUsage) -> Result<Amounts, Unpriceable> {
-        let amount_of = |unit| usage.amount_of(unit).map_err(|missing| Unpriceable::Missing(missing.to_string()));
+        let amount_of =
+            |unit| usage.amount_of(unit).map_err(|missing| Unpriceable::Missing(missing.to_string()));
         let input_tokens = if self.is_tiered { amount_of(Unit::INPUT)? } else { Decimal::ZERO };
         let mut amounts = Amounts::default();
         // What of each unit no narrower one has: charged once.

@@ -169,13 +169,19 @@ impl<'c> StreamUsage<'c> {
     }
 
     /// What was reported, and at least what was seen.
-    fn estimated(&self, reported: Option<&Extraction>, estimator: &Estimator, input: Option<&str>) -> TokenUsage {
+    fn estimated(
+        &self,
+        reported: Option<&Extraction>,
+        estimator: &Estimator,
+        input: Option<&str>,
+    ) -> TokenUsage {
         let known = reported.map(Extraction::tokens).and_then(Result::ok).unwrap_or_default();
         let seen = estimator.count(&self.text);
         let answered = known.get(TokenClass::Output).max(seen);
         let asked = if known.total() == 0 { input.map_or(0, |input| estimator.count(input)) } else { 0 };
         let asked = known.get(TokenClass::Input).max(asked);
-        let with = known.with(TokenClass::Output, answered).and_then(|all| all.with(TokenClass::Input, asked));
+        let with =
+            known.with(TokenClass::Output, answered).and_then(|all| all.with(TokenClass::Input, asked));
         with.unwrap_or(known).into_estimated()
     }
 }
@@ -194,15 +200,21 @@ fn merge(kept: &mut Value, later: &Value) {
 
 fn is_last(part: &Map<String, Value>) -> bool {
     let is_last_type = part.get("type").and_then(Value::as_str).is_some_and(|of| LAST_TYPES.contains(&of));
-    let has_reason = |key| part.get(key).and_then(Value::as_array).is_some_and(|items| {
-        let is_set = |item: &Value, key| item.get(key).is_some_and(|reason| !reason.is_null());
-        items.iter().any(|item| is_set(item, "finish_reason") || is_set(item, "finishReason"))
-    });
+    let has_reason = |key| {
+        part.get(key).and_then(Value::as_array).is_some_and(|items| {
+            let is_set = |item: &Value, key| item.get(key).is_some_and(|reason| !reason.is_null());
+            items.iter().any(|item| is_set(item, "finish_reason") || is_set(item, "finishReason"))
+        })
+    };
     is_last_type || part.contains_key("stopReason") || has_reason("choices") || has_reason("candidates")
 }
 
 /// The text that an event adds to the answer.
 fn text_of(part: &Map<String, Value>, text: &mut String) {
+    // What ended is told once more as a whole.
+    if part.get("type").and_then(Value::as_str).is_some_and(|of| of.ends_with(".done")) {
+        return;
+    }
     let mut add = |value: Option<&Value>| text.push_str(value.and_then(Value::as_str).unwrap_or_default());
     let items = |key: &str| part.get(key).and_then(Value::as_array).into_iter().flatten();
     add(part.get("delta"));

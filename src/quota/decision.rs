@@ -288,7 +288,11 @@ impl fmt::Display for Decision {
             return write!(f, "refused: the store of {} by {} cannot be reached", limit.quota, limit.window);
         }
         if self.verdict() == Verdict::Unpriced {
-            return write!(f, "refused: the price is not known, and {} by {} needs one", limit.quota, limit.window);
+            return write!(
+                f,
+                "refused: the price is not known, and {} by {} needs one",
+                limit.quota, limit.window
+            );
         }
         let asked = self.details.as_ref().map_or(0, |details| details.asked);
         let allowed = match limit.allowed {

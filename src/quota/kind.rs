@@ -101,7 +101,8 @@ impl Quota {
             Self::ChatMessages => metrics.count_of(&EventType::ChatMessage),
             Self::Embeddings => metrics.count_of(&EventType::Embedding),
             Self::Cost => {
-                let ceiling = metrics.measures.iter().find(|(name, _)| name.as_str() == UNPRICED_CEILING_MEASURE);
+                let ceiling =
+                    metrics.measures.iter().find(|(name, _)| name.as_str() == UNPRICED_CEILING_MEASURE);
                 let ceiling = ceiling.map_or(Decimal::ZERO, |(_, amount)| *amount);
                 metrics.cost.checked_add(ceiling).map_or(u64::MAX, nano_dollars)
             }

@@ -11,8 +11,8 @@ use crate::quota::{Hold, Quota};
 use crate::text::Label;
 use crate::usage::tracker::Handle;
 use crate::usage::{
-    Ack, Cost, ErrorMessage, EventId, Latency, Measures, Metadata, Outcome, StatusCode, TokenClass, TokenUsage,
-    UNPRICED_CEILING_MEASURE, UsageEvent,
+    Ack, Cost, ErrorMessage, EventId, Latency, Measures, Metadata, Outcome, StatusCode, TokenClass,
+    TokenUsage, UNPRICED_CEILING_MEASURE, UsageEvent,
 };
 
 /// A unit of work, begun by [`UsageTracker::track`](crate::UsageTracker::track).
@@ -122,9 +122,9 @@ impl Operation {
     /// of a stream is charged for that, and never less.
     pub fn raise_estimate(&mut self, seen: TokenUsage) {
         let known = self.estimate.unwrap_or_default();
-        let raised = TokenClass::ALL.into_iter().try_fold(TokenUsage::NONE, |all, class| {
-            all.with(class, known.get(class).max(seen.get(class)))
-        });
+        let raised = TokenClass::ALL
+            .into_iter()
+            .try_fold(TokenUsage::NONE, |all, class| all.with(class, known.get(class).max(seen.get(class))));
         self.estimate = Some(raised.unwrap_or(seen).into_estimated());
     }
 

@@ -32,7 +32,9 @@ impl CostStore for MemoryStore {
                 CostBy::Model => event.model.as_ref(),
                 CostBy::Provider => event.provider.as_ref(),
             };
-            let share = shares.entry(name).or_insert_with(|| CostShare { name: name.cloned(), ..CostShare::default() });
+            let share = shares
+                .entry(name)
+                .or_insert_with(|| CostShare { name: name.cloned(), ..CostShare::default() });
             share.calls += 1;
             share.tokens = share.tokens.saturating_add(event.tokens.total());
             share.cost += event.cost.map_or(Decimal::ZERO, crate::usage::Cost::as_decimal);
@@ -50,7 +52,8 @@ impl CostStore for MemoryStore {
 
 impl Tenant {
     fn apply_cost(&mut self, change: &CostChange) -> bool {
-        let Some(event) = self.events.get_mut(&change.event_id).filter(|event| change.applies_to(event)) else {
+        let Some(event) = self.events.get_mut(&change.event_id).filter(|event| change.applies_to(event))
+        else {
             return false;
         };
         change.apply(event);

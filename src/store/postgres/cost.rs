@@ -133,7 +133,9 @@ fn added<'a>(
     added
 }
 
-fn columns(added: &BTreeMap<(&'static str, DateTime<Utc>), Added>) -> (Vec<&'static str>, Vec<DateTime<Utc>>) {
+fn columns(
+    added: &BTreeMap<(&'static str, DateTime<Utc>), Added>,
+) -> (Vec<&'static str>, Vec<DateTime<Utc>>) {
     added.keys().copied().unzip()
 }
 
