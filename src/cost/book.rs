@@ -310,7 +310,7 @@ fn extra_of(own: &OwnPrice, subject: &Subject<'_>) -> Option<std::result::Result
     let units = subject.measures.iter().filter_map(|(name, amount)| Some((own.per_unit.get(name)?, amount)));
     let mut parts = own
         .per_call
-        .map(|price| Some(price))
+        .map(Some)
         .into_iter()
         .chain(units.map(|(price, amount)| price.checked_mul(amount)))
         .peekable();

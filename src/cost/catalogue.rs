@@ -133,7 +133,7 @@ impl PriceCatalogue {
         let by_id = self.providers.iter().find(|provider| provider.id == folded);
         let name = Name::new(&folded);
         let means =
-            |provider: &&Provider| provider.provider_match.as_ref().is_some_and(|rule| rule.matches(&name));
+            |provider: &&Provider| provider.alias_match.as_ref().is_some_and(|rule| rule.matches(&name));
         by_id.or_else(|| self.providers.iter().find(means))
     }
 

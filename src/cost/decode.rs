@@ -19,7 +19,7 @@ use crate::{Error, Result};
 pub(super) struct Provider {
     pub(super) id: String,
     pub(super) model_match: Option<Rule>,
-    pub(super) provider_match: Option<Rule>,
+    pub(super) alias_match: Option<Rule>,
     pub(super) fallbacks: Vec<String>,
     pub(super) extractors: Vec<Extractor>,
     pub(super) models: Vec<Model>,
@@ -120,7 +120,7 @@ fn provider(wire: WireProvider<'_>) -> Result<Provider> {
     let models: Vec<Model> = models.collect::<Result<_>>()?;
     Ok(Provider {
         model_match: wire.model_match,
-        provider_match: wire.provider_match,
+        alias_match: wire.provider_match,
         fallbacks: wire.fallback_model_providers.unwrap_or_default(),
         extractors: wire.extractors.unwrap_or_default(),
         models,

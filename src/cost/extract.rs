@@ -23,7 +23,7 @@ pub struct Extraction {
     pub model: Option<Label>,
     /// Its usage as it is reported.
     pub usage: ReportedUsage,
-    /// What the provider says that the call cost, in US dollars, where it says so (OpenRouter).
+    /// What the provider says that the call cost, in US dollars, where it says so (`OpenRouter`).
     pub reported_cost: Option<Cost>,
 }
 
@@ -197,7 +197,7 @@ impl Steps {
     }
 }
 
-/// OpenRouter says what a call cost, unless the caller paid the model's provider with a key of its own.
+/// `OpenRouter` says what a call cost, unless the caller paid the model's provider with a key of its own.
 fn reported_cost(provider: &str, usage: &Map<String, Value>) -> Result<Option<Cost>> {
     if provider != "openrouter" || usage.get("is_byok").and_then(Value::as_bool) == Some(true) {
         return Ok(None);

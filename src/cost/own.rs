@@ -55,8 +55,11 @@ pub struct OwnPrice {
 #[must_use]
 pub struct OwnPriceBuilder {
     price: OwnPrice,
-    rates: BTreeMap<TokenClass, (Option<Decimal>, Vec<(u64, Decimal)>)>,
+    rates: BTreeMap<TokenClass, ClassRate>,
 }
+
+/// The price of a million tokens, and those from above so many input tokens on.
+type ClassRate = (Option<Decimal>, Vec<(u64, Decimal)>);
 
 /// What a price is looked up by.
 pub(super) trait Asked {

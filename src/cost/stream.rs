@@ -212,7 +212,7 @@ fn is_last(part: &Map<String, Value>) -> bool {
 /// The text that an event adds to the answer.
 fn text_of(part: &Map<String, Value>, text: &mut String) {
     // What ended is told once more as a whole.
-    if part.get("type").and_then(Value::as_str).is_some_and(|of| of.ends_with(".done")) {
+    if part.get("type").and_then(Value::as_str).is_some_and(|of| of.rsplit('.').next() == Some("done")) {
         return;
     }
     let mut add = |value: Option<&Value>| text.push_str(value.and_then(Value::as_str).unwrap_or_default());

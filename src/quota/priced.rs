@@ -49,28 +49,18 @@ impl QuotaEnforcer {
     /// # Cancel safety
     /// As [`enforce`](Self::enforce).
     pub async fn enforce_cost(&self, tenant_id: &TenantId, estimate: &CostEstimate) -> Result<Decision> {
-        let amount = match &estimate.price {
-            Ok(price) => price.cost.as_decimal(),
-            Err(_) => {
-                let cell = self.core().cell(tenant_id).await?;
-                match (cell.when_unpriced(), estimate.ceiling) {
-                    (WhenUnpriced::Allow, _) => return self.unpriced(&cell, Verdict::Allowed),
-                    (WhenUnpriced::Ceiling, Some(ceiling)) => ceiling,
-                    (WhenUnpriced::Ceiling | WhenUnpriced::Deny, _) => {
-                        return self.unpriced(&cell, Verdict::Unpriced);
-                    }
-                }
+        let amount = if let Ok(price) = &estimate.price {
+            price.cost.as_decimal()
+        } else {
+            let cell = self.core().cell(tenant_id).await?;
+            match (cell.when_unpriced(), estimate.ceiling) {
+                (WhenUnpriced::Allow, _) => return unpriced(&cell, Verdict::Allowed),
+                (WhenUnpriced::Ceiling, Some(ceiling)) => ceiling,
+                (WhenUnpriced::Ceiling | WhenUnpriced::Deny, _) => return unpriced(&cell, Verdict::Unpriced),
             }
         };
         // What is free is asked for as well: a limit of nothing refuses it.
         self.enforce(tenant_id, &Quota::Cost, nano_dollars(amount).max(1)).await
-    }
-
-    fn unpriced(&self, cell: &Arc<Cell>, verdict: Verdict) -> Result<Decision> {
-        let strictest = cell.slots_of(&Quota::Cost).max_by_key(|(_, slot)| slot.limit().when_unpriced());
-        let (index, _) = strictest.ok_or_else(|| Error::invalid("quota", "no limit names it: cost"))?;
-        let blocking = Some(index).filter(|_| verdict == Verdict::Unpriced);
-        Ok(explain(cell, &[(Quota::Cost, 0)], None, verdict, blocking, &[]))
     }
 
     /// Whether what has no price counts at a ceiling for a tenant whose limits are at hand.
@@ -78,4 +68,11 @@ impl QuotaEnforcer {
         let cell = self.core().cell_at_hand(tenant_id);
         cell.is_some_and(|cell| cell.when_unpriced() == WhenUnpriced::Ceiling)
     }
+}
+
+fn unpriced(cell: &Arc<Cell>, verdict: Verdict) -> Result<Decision> {
+    let strictest = cell.slots_of(&Quota::Cost).max_by_key(|(_, slot)| slot.limit().when_unpriced());
+    let (index, _) = strictest.ok_or_else(|| Error::invalid("quota", "no limit names it: cost"))?;
+    let blocking = Some(index).filter(|_| verdict == Verdict::Unpriced);
+    Ok(explain(cell, &[(Quota::Cost, 0)], None, verdict, blocking, &[]))
 }

@@ -32,9 +32,10 @@ fn at(mut event: UsageEvent, when: &str) -> UsageEvent {
 }
 
 fn cost(result: Result<Price, Unpriced>) -> String {
-    result
-        .map(|price| format!("{} by {}", price.cost.as_decimal(), price.version))
-        .unwrap_or_else(|why| why.to_string())
+    match result {
+        Ok(price) => format!("{} by {}", price.cost.as_decimal(), price.version),
+        Err(why) => why.to_string(),
+    }
 }
 
 #[test]

@@ -94,7 +94,9 @@ fn classes_of_a_million_usages_are_disjoint_and_add_up() {
         parts[number as usize % 7].add(&event);
     }
     let mut merged = UsageMetrics::default();
-    parts.iter().for_each(|part| merged.merge(part));
+    for part in &parts {
+        merged.merge(part);
+    }
     assert_eq!(merged, whole, "merging is exact");
     assert_eq!((whole.cost, whole.tokens_total()), (sum, tokens_sum));
     assert_eq!(refused, USAGES / 16);

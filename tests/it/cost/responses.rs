@@ -115,7 +115,7 @@ fn malformed_prices_are_refused_by_name() {
         r#"{"cache_read_mtok": 1}"#,
         r#"{"input_mtok": 1, "cache_read_mtok": 1, "input_audio_mtok": 1}"#,
         r#"{"input_mtok": {"base": 1}}"#,
-        r#"[]"#,
+        "[]",
         r#"[{"constraint": {"start_date": "2026-13-01"}, "prices": {}}]"#,
         r#"[{"constraint": {"start_time": "12:00:00Z"}, "prices": {}}]"#,
     ] {

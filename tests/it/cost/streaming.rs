@@ -12,7 +12,8 @@ static CATALOGUE: LazyLock<PriceCatalogue> = LazyLock::new(|| PriceCatalogue::bu
 
 /// The events as server-sent ones.
 fn sse(events: &[Value]) -> String {
-    events.iter().map(|event| format!("event: e\r\ndata: {event}\r\n\r\n")).collect()
+    let written = events.iter().map(|event| format!("event: e\r\ndata: {event}\r\n\r\n"));
+    written.collect::<Vec<_>>().concat()
 }
 
 fn streamed(provider: &str, flavor: &str, text: &str, piece: usize) -> Streamed {
