@@ -10,7 +10,9 @@ use rust_decimal::{Decimal, RoundingStrategy};
 use super::cache::Places;
 #[cfg(feature = "genai-prices")]
 use super::catalogue::PriceCatalogue;
-use super::own::{Asked, Markup, OwnPrice};
+#[cfg(feature = "genai-prices")]
+use super::markup::Markup;
+use super::own::{Asked, OwnPrice};
 use super::rate::Amounts;
 use super::reported::ReportedUsage;
 use crate::text::Label;
@@ -118,6 +120,7 @@ impl Asked for Subject<'_> {
 #[derive(Debug, Default)]
 pub struct Prices {
     own: Vec<OwnPrice>,
+    #[cfg(feature = "genai-prices")]
     markups: Vec<(Markup, Label)>,
     #[cfg(feature = "genai-prices")]
     catalogue: Option<(PriceCatalogue, Places)>,
@@ -163,6 +166,7 @@ impl Prices {
     }
 
     /// With one more mark-up on list prices.
+    #[cfg(feature = "genai-prices")]
     #[must_use]
     pub fn markup(mut self, markup: Markup) -> Self {
         let version = markup.version.clone();
@@ -194,8 +198,8 @@ impl Prices {
     }
 
     /// A version names the list and what is on top of it.
+    #[cfg(feature = "genai-prices")]
     fn name_markups(&mut self) {
-        #[cfg(feature = "genai-prices")]
         if let Some((catalogue, _)) = &self.catalogue {
             for (markup, version) in &mut self.markups {
                 let both = format!("{}+{}", catalogue.version(), markup.version);
@@ -252,7 +256,10 @@ impl Prices {
         if unclassified > 0 {
             return Err(Unpriced::Unclassified);
         }
-        self.listed(subject, usage)
+        #[cfg(feature = "genai-prices")]
+        return self.listed(subject, usage);
+        #[cfg(not(feature = "genai-prices"))]
+        Err(if subject.model.is_none() { Unpriced::NoModel } else { Unpriced::UnknownModel })
     }
 
     #[cfg(feature = "genai-prices")]
@@ -275,15 +282,6 @@ impl Prices {
             *amount = marked_up.ok_or_else(|| Unpriced::Unpriceable("usage: costs too much".to_owned()))?;
         }
         Ok((amounts, version.clone()))
-    }
-
-    #[cfg(not(feature = "genai-prices"))]
-    fn listed(
-        &self,
-        subject: &Subject<'_>,
-        _usage: &ReportedUsage,
-    ) -> std::result::Result<(Amounts, Label), Unpriced> {
-        Err(if subject.model.is_none() { Unpriced::NoModel } else { Unpriced::UnknownModel })
     }
 
     /// What tokens of an unknown price count for at most, in US dollars, rounded up to a micro-dollar.

@@ -11,6 +11,8 @@ mod decode;
 mod estimate;
 #[cfg(feature = "genai-prices")]
 mod extract;
+#[cfg(feature = "genai-prices")]
+mod markup;
 mod own;
 mod rate;
 mod reported;
@@ -29,7 +31,9 @@ pub use self::change::CostChange;
 pub use self::estimate::Estimator;
 #[cfg(feature = "genai-prices")]
 pub use self::extract::Extraction;
-pub use self::own::{Markup, OwnPrice, OwnPriceBuilder};
+#[cfg(feature = "genai-prices")]
+pub use self::markup::Markup;
+pub use self::own::{OwnPrice, OwnPriceBuilder};
 pub use self::rate::Amounts;
 pub use self::reported::ReportedUsage;
 pub use self::reprice::{ModelRepricing, Reprice, Repricing, reprice};

@@ -60,6 +60,7 @@ pub(super) struct Rate {
 }
 
 impl Rate {
+    #[cfg(feature = "genai-prices")]
     pub(super) fn flat(base: Decimal) -> Self {
         Self { base, tiers: Vec::new() }
     }

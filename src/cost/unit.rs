@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(feature = "genai-prices")]
 use rust_decimal::Decimal;
 
 use crate::{Error, Result};
@@ -154,6 +155,7 @@ impl Unit {
 
     /// The unit that a price key of genai-prices is for, and how many of it the price is for: `input_mtok` is for a million
     /// `input_tokens`, `audio_hours` for 3,600 `audio_seconds`.
+    #[cfg(feature = "genai-prices")]
     pub(crate) fn of_price_key(key: &str) -> Option<(Self, Decimal)> {
         const SUFFIXES: [(&str, &str, u32); 6] = [
             ("_mtok", "_tokens", 1_000_000),
