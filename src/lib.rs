@@ -33,6 +33,8 @@
 //!                                                             ▼
 //!                    queries ◄─── roll-ups + journal ◄─── Store::roll_up drains the journal
 //!
+//! response ─► tokens by class ─► price book ─► cost and price version on the event, as it is recorded
+//!
 //! enforce ─► units at hand ─(none)─► Store::acquire ─► Hold ─► settled with the operation's event, in its transaction
 //! ```
 //!
@@ -41,9 +43,10 @@
 //! |---|---|
 //! | [`audit`] | what happened, sealed so that nobody can change it unseen; the log, the verifier |
 //! | [`audited`] | changes of quotas and repairs of usage that name who made them, refusals as audit events |
+//! | [`cost`] | prices and where they come from, usage from responses and streams, pricing a period again |
 //! | [`usage`] | events and what is in them, the tracker, questions and answers |
 //! | [`quota`] | plans and limits, the enforcer that admits within them, holds that recording settles |
-//! | [`store`] | the [`Store`] and [`AuditStore`] traits, which are contracts, and the stores: [`MemoryStore`], `PostgresStore` |
+//! | [`store`] | the [`Store`], [`AuditStore`] and [`CostStore`] traits, which are contracts, and the stores: [`MemoryStore`], `PostgresStore` |
 //! | [`time`](mod@time) | the only clock; zones, periods, billing cycles, all half-open |
 //! | [`page`] | keyset paging |
 //! | `testing` | for those who test a service or write a store (feature `test-util`) |
@@ -65,9 +68,10 @@
 //!
 //! # What it does not do
 //! Events that were recorded and not yet acknowledged are in this process's memory: a kill loses them (about the last
-//! [`FlushPolicy::age`]; none if the ack is awaited). The price book, alerts and dashboard are not built yet.
+//! [`FlushPolicy::age`]; none if the ack is awaited). Alerts and dashboard are not built yet.
 //!
 //! # Features
+//! - `genai-prices` (default): list prices and the shapes of responses of many providers.
 //! - `postgres` (default): `PostgresStore`. `PostgreSQL` 15 or later.
 //! - `test-util`: [`testing`](https://docs.rs/metertrail/latest/metertrail/testing/), a manual clock, test doubles, a
 //!   throw-away Postgres and the conformance suite of stores.
@@ -81,6 +85,7 @@
 mod atomic;
 pub mod audit;
 pub mod audited;
+pub mod cost;
 mod error;
 pub mod page;
 pub mod quota;
@@ -97,7 +102,7 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::page::{Cursor, Page, PageSize};
 #[cfg(feature = "postgres")]
 pub use crate::store::PostgresStore;
-pub use crate::store::{AuditStore, MemoryStore, Store};
+pub use crate::store::{AuditStore, CostStore, MemoryStore, Store};
 pub use crate::tenant::{TENANT_ID_BYTES_MAX, TenantId};
 pub use crate::text::{LABEL_BYTES_MAX, Label};
 pub use crate::time::{Period, TimeRange, Zone};

@@ -14,6 +14,10 @@
 //! Each row carries the idempotency key `RUN/LINE`. Without `--run` each replay is a run of its own; with it, a second
 //! replay of the same file finds every event already there, counts it as a duplicate, and changes nothing.
 //!
+//! With `--model`, each row is priced as one of that model, at the prices of its own time: the list prices that came with the
+//! crate, or those of `--prices`, a file in the form of genai-prices. `cost_usd` is what the store says, and null if the price
+//! is not known.
+//!
 //! It exits with another status than zero if a row is malformed or if the store disagrees. The file is read twice, first
 //! to check it: nothing is recorded of one that has a malformed row.
 
@@ -35,6 +39,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
+use metertrail::cost::{PriceBook, PriceCatalogue, Prices};
 use metertrail::quota::Decision;
 use metertrail::{Ack, EventType, MemoryStore, Operation, Store, TenantId, UsageTracker};
 use tokio::time::timeout;
@@ -72,9 +77,12 @@ struct Arguments {
     /// How many tokens each tenant may use in all, or none [default: a fair share of the trace, if there are several]
     #[arg(long, value_name = "TOKENS")]
     limit: Option<TokenLimit>,
-    /// The model that all events name
+    /// The model that all events name, and are priced by
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// List prices in the form of genai-prices [default: those that came with the crate]
+    #[arg(long, value_name = "PRICES.json", requires = "model")]
+    prices: Option<PathBuf>,
     /// The name of the run: replayed again, the same file with the same options counts nothing twice [default: a new one]
     #[arg(long, value_name = "ID")]
     run: Option<String>,
@@ -121,7 +129,11 @@ async fn replay(arguments: Arguments) -> Result<()> {
     let clock = TraceClock::default();
     let admission = Admission::start(Arc::clone(&store), limit)?;
     admission.check_unused(&tenants).await?;
-    let tracker = UsageTracker::builder(store).clock(clock.clone()).quotas(&admission.quotas).start()?;
+    let tracker = UsageTracker::builder(store).clock(clock.clone()).quotas(&admission.quotas);
+    let tracker = match &arguments.model {
+        Some(_) => tracker.prices(&price_book(arguments.prices.as_deref())?).start()?,
+        None => tracker.start()?,
+    };
 
     let bar = if arguments.json { ProgressBar::hidden() } else { progress_bar(read.events)? };
     let began = Instant::now();
@@ -147,15 +159,16 @@ async fn replay(arguments: Arguments) -> Result<()> {
 
     let Replay { refusals, admitted, .. } = replay;
     let allowed = total_of(&admitted).events;
+    let store = StoreAnswer::ask(&tracker, &tenants, &hours, &admitted).await?;
     let summary = Summary {
         read,
         duplicates,
         allowed,
         refused: read.events - allowed,
         refusals: refusals.into_vec(),
-        store: StoreAnswer::ask(&tracker, &tenants, &hours, &admitted).await?,
         run,
-        cost_usd: None,
+        cost_usd: Some(store.cost).filter(|_| store.unpriced == 0 && arguments.model.is_some()),
+        store,
         seconds: took.as_secs_f64(),
         events_per_second: per_second(read.events, took)?,
     };
@@ -165,6 +178,13 @@ async fn replay(arguments: Arguments) -> Result<()> {
         print!("{summary}");
     }
     Ok(())
+}
+
+/// The list prices of a file, or those that came with the crate.
+fn price_book(file: Option<&Path>) -> Result<PriceBook> {
+    let Some(file) = file else { return Ok(PriceBook::bundled()?) };
+    let json = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(PriceBook::new(Prices::new().catalogue(PriceCatalogue::from_json(&json)?)))
 }
 
 /// The tenants that have rows.

@@ -25,7 +25,7 @@ pub(crate) struct Summary {
     pub(crate) refused: u64,
     /// Who was refused, and by which limit.
     pub(crate) refusals: Vec<Refusal>,
-    /// Null, since no price is known.
+    /// What the store says that all cost; null if a price is not known.
     pub(crate) cost_usd: Option<Decimal>,
     pub(crate) seconds: f64,
     pub(crate) events_per_second: u64,
@@ -42,6 +42,9 @@ pub(crate) struct StoreAnswer {
     pub(crate) quota_exceeded: u64,
     /// Events that used tokens at an unknown price.
     pub(crate) unpriced: u64,
+    /// What is known of the cost, in US dollars.
+    #[serde(rename = "cost_usd")]
+    pub(crate) cost: Decimal,
     pub(crate) hours: Vec<Hour>,
     /// Of all tenants in the store, also those of other runs.
     pub(crate) summary: Everyone,
@@ -119,6 +122,7 @@ impl StoreAnswer {
             self.tenants += usize::from(!history.is_empty());
             for hour in history {
                 self.unpriced += hour.metrics.unpriced;
+                self.cost += hour.metrics.cost;
                 self.quota_exceeded += hour.metrics.quota_exceeded;
                 if hour.metrics.successes == 0 {
                     continue;

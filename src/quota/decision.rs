@@ -156,6 +156,8 @@ pub enum Verdict {
     Refused,
     /// The store cannot be reached and the limit says to refuse then. Nothing is said about the quota.
     Unavailable,
+    /// Nobody knows the price and a limit of cost says to refuse then.
+    Unpriced,
 }
 
 /// The answer to a request for units.
@@ -262,7 +264,7 @@ impl Decision {
             .flat_map(|details| details.passed.iter().filter_map(|position| details.view_at(*position)))
     }
 
-    /// Whether and when trying again helps; `None` if it was allowed.
+    /// Whether and when trying again helps; `None` if it was allowed, or if nobody knows the price.
     pub fn retry(&self) -> Option<Retry> {
         self.details.as_ref()?.retry
     }
@@ -285,10 +287,18 @@ impl fmt::Display for Decision {
                 Verdict::Allowed => "allowed",
                 Verdict::Refused => "refused",
                 Verdict::Unavailable => "refused: the quota store cannot be reached",
+                Verdict::Unpriced => "refused: the price is not known",
             });
         };
         if self.verdict() == Verdict::Unavailable {
             return write!(f, "refused: the store of {} by {} cannot be reached", limit.quota, limit.window);
+        }
+        if self.verdict() == Verdict::Unpriced {
+            return write!(
+                f,
+                "refused: the price is not known, and {} by {} needs one",
+                limit.quota, limit.window
+            );
         }
         let asked = self.details.as_ref().map_or(0, |details| details.asked);
         let allowed = match limit.allowed {

@@ -285,6 +285,10 @@ impl QuotaEnforcer {
         Some((slot.limit().allowed(), slot.source().clone()))
     }
 
+    pub(super) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Settles an event that no units were held for.
     pub(crate) fn settle_without_hold(&self, event: &UsageEvent) -> Option<Settling> {
         let cell = self.core.cell_at_hand(&event.tenant_id)?;

@@ -38,7 +38,7 @@ pub(crate) fn explain(
     let position = |index: usize| limits.iter().position(|seen| seen.slot == index);
     let blocking = blocking.and_then(position);
     let retry = match verdict {
-        Verdict::Allowed => None,
+        Verdict::Allowed | Verdict::Unpriced => None,
         Verdict::Unavailable => Some(Retry::WhenAvailable),
         Verdict::Refused => blocking.and_then(|blocking| retry_after(cell, limits.get(blocking)?)),
     };

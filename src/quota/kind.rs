@@ -8,7 +8,7 @@ use rust_decimal::prelude::ToPrimitive;
 use serde::{Deserialize, Serialize};
 
 use crate::text::Label;
-use crate::usage::{EventType, Outcome, UsageEvent, UsageMetrics};
+use crate::usage::{Cost, EventType, Outcome, UNPRICED_CEILING_MEASURE, UsageEvent, UsageMetrics};
 use crate::{Error, Result};
 
 /// Units of a `cost` quota in one US dollar: it is counted in nano-dollars.
@@ -38,7 +38,8 @@ pub enum Quota {
     ChatMessages,
     /// Operations of the type `embedding`.
     Embeddings,
-    /// The known cost, in nano-dollars.
+    /// The known cost, and what of unknown cost counts at a ceiling ([`WhenUnpriced`](crate::quota::WhenUnpriced)), in
+    /// nano-dollars.
     Cost,
     /// One of the host's measures, in whole units; a fraction counts as a whole.
     Custom(Label),
@@ -81,7 +82,11 @@ impl Quota {
             Self::ApiCalls => u64::from(counts),
             Self::ChatMessages => u64::from(counts && event.event_type == EventType::ChatMessage),
             Self::Embeddings => u64::from(counts && event.event_type == EventType::Embedding),
-            Self::Cost => event.cost.map_or(0, |cost| nano_dollars(cost.as_decimal())),
+            Self::Cost => {
+                let cost = event.cost.map(Cost::as_decimal);
+                let charged = cost.or_else(|| event.measures.get(UNPRICED_CEILING_MEASURE));
+                charged.map_or(0, nano_dollars)
+            }
             Self::Custom(name) => {
                 event.measures.iter().find(|(other, _)| *other == name).map_or(0, |(_, amount)| whole(amount))
             }
@@ -95,13 +100,18 @@ impl Quota {
             Self::ApiCalls => metrics.successes.saturating_add(metrics.abandoned),
             Self::ChatMessages => metrics.count_of(&EventType::ChatMessage),
             Self::Embeddings => metrics.count_of(&EventType::Embedding),
-            Self::Cost => nano_dollars(metrics.cost),
+            Self::Cost => {
+                let ceiling =
+                    metrics.measures.iter().find(|(name, _)| name.as_str() == UNPRICED_CEILING_MEASURE);
+                let ceiling = ceiling.map_or(Decimal::ZERO, |(_, amount)| *amount);
+                metrics.cost.checked_add(ceiling).map_or(u64::MAX, nano_dollars)
+            }
             Self::Custom(name) => metrics.measures.get(name).copied().map_or(0, whole),
         }
     }
 }
 
-fn nano_dollars(amount: Decimal) -> u64 {
+pub(super) fn nano_dollars(amount: Decimal) -> u64 {
     amount.checked_mul(Decimal::from(COST_UNITS_PER_USD)).map_or(u64::MAX, whole)
 }
 

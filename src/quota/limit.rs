@@ -51,6 +51,20 @@ pub enum WhenUnavailable {
     Allow,
 }
 
+/// What happens to an operation whose price nobody knows, at a limit of [`Quota::Cost`]. Its cost stays unknown and is counted
+/// as such ([`UsageMetrics::unpriced`](crate::UsageMetrics::unpriced)) in any case.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenUnpriced {
+    /// It is allowed, and counts for nothing.
+    #[default]
+    Allow,
+    /// It counts at the ceiling of the price book; refused if there is none.
+    Ceiling,
+    /// It is refused.
+    Deny,
+}
+
 /// How much of a quota may be used in a window. There is no default for [`WhenUnavailable`]: whoever makes a limit says.
 ///
 /// ```
@@ -68,6 +82,7 @@ pub struct Limit {
     allowed: Allowed,
     enforcement: Enforcement,
     when_unavailable: WhenUnavailable,
+    when_unpriced: WhenUnpriced,
 }
 
 impl Limit {
@@ -81,7 +96,8 @@ impl Limit {
         amount: u64,
         when_unavailable: WhenUnavailable,
     ) -> Result<Self> {
-        Self { quota, window, allowed: Allowed::Unlimited, enforcement: Enforcement::Hard, when_unavailable }
+        Self::unlimited(quota, window)
+            .with_when_unavailable(when_unavailable)
             .with_allowed(Allowed::AtMost(amount))
     }
 
@@ -93,6 +109,7 @@ impl Limit {
             allowed: Allowed::Unlimited,
             enforcement: Enforcement::Hard,
             when_unavailable: WhenUnavailable::Allow,
+            when_unpriced: WhenUnpriced::Allow,
         }
     }
 
@@ -114,6 +131,13 @@ impl Limit {
     #[must_use]
     pub fn with_when_unavailable(mut self, when_unavailable: WhenUnavailable) -> Self {
         self.when_unavailable = when_unavailable;
+        self
+    }
+
+    /// A copy that does this with what has no price. Of several limits of cost the strictest decides.
+    #[must_use]
+    pub fn with_when_unpriced(mut self, when_unpriced: WhenUnpriced) -> Self {
+        self.when_unpriced = when_unpriced;
         self
     }
 
@@ -152,6 +176,11 @@ impl Limit {
         self.enforcement
     }
 
+    /// What happens to what has no price.
+    pub fn when_unpriced(&self) -> WhenUnpriced {
+        self.when_unpriced
+    }
+
     /// What happens when the store cannot be reached.
     pub fn when_unavailable(&self) -> WhenUnavailable {
         self.when_unavailable
@@ -166,6 +195,8 @@ struct Wire {
     allowed: Allowed,
     enforcement: Enforcement,
     when_unavailable: WhenUnavailable,
+    #[serde(default)]
+    when_unpriced: WhenUnpriced,
 }
 
 impl TryFrom<Wire> for Limit {
@@ -175,6 +206,7 @@ impl TryFrom<Wire> for Limit {
         Self::unlimited(wire.quota, wire.window)
             .with_enforcement(wire.enforcement)
             .with_when_unavailable(wire.when_unavailable)
+            .with_when_unpriced(wire.when_unpriced)
             .with_allowed(wire.allowed)
     }
 }

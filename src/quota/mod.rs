@@ -12,6 +12,7 @@ mod keeper;
 mod kind;
 mod limit;
 mod plan;
+mod priced;
 mod reconcile;
 mod resolve;
 mod rounds;
@@ -26,7 +27,7 @@ pub(crate) use self::hold::Settling;
 pub use self::hold::{Hold, HoldRef};
 pub(crate) use self::keeper::Keeper;
 pub use self::kind::{COST_UNITS_PER_USD, Quota};
-pub use self::limit::{Allowed, Enforcement, LIMIT_AMOUNT_MAX, Limit, WhenUnavailable};
+pub use self::limit::{Allowed, Enforcement, LIMIT_AMOUNT_MAX, Limit, WhenUnavailable, WhenUnpriced};
 pub use self::plan::{Catalogue, LIMITS_PER_PLAN_MAX, Override, Plan, TenantQuotas};
 pub use self::reconcile::{
     DRIFTS_LISTED_MAX, Drift, RECONCILE_DAYS_MAX, Reconcile, Reconciliation, SliceName,

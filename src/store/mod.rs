@@ -4,6 +4,7 @@
 //! `metertrail::testing::conformance` (feature `test-util`) on it; `examples/custom_store.rs` is one.
 
 mod audit;
+mod cost;
 #[doc(hidden)]
 pub mod delegate;
 mod delegate_audit;
@@ -29,6 +30,7 @@ use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMet
 use crate::{Error, Result, TenantId};
 
 pub use self::audit::{AUDIT_READ_MAX, AuditRow, AuditStore, BatchAppended, KeyErased};
+pub use self::cost::{COST_CHANGES_MAX, CostStore, check_changes};
 pub use self::memory::{AuditTables, MemoryStore};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{Migrated, PostgresStore};

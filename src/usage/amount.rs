@@ -19,6 +19,9 @@ pub const COST_SCALE_MAX: u32 = 12;
 pub const MEASURES_PER_EVENT_MAX: usize = 16;
 /// The most that one event may have of one measure: 10^12.
 pub const MEASURE_MAX: Decimal = Decimal::from_parts(0xD4A5_1000, 0xE8, 0, false, 0);
+/// The measure that says what an event of an unknown price counts for against limits of cost, in US dollars. A tracker adds it
+/// where a limit asks for it; it is no part of the cost.
+pub const UNPRICED_CEILING_MEASURE: &str = "unpriced_ceiling_usd";
 /// The finest fraction of a measure that is kept, in decimal places.
 pub const MEASURE_SCALE_MAX: u32 = 6;
 
@@ -173,6 +176,22 @@ impl Measures {
     /// Names and amounts, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&Label, Decimal)> {
         self.0.iter().map(|(name, amount)| (name, *amount))
+    }
+
+    /// The amount of one measure.
+    pub fn get(&self, name: &str) -> Option<Decimal> {
+        self.0.iter().find(|(own, _)| own.as_str() == name).map(|(_, amount)| *amount)
+    }
+
+    /// Those that the host gave.
+    pub(crate) fn reported(&self) -> impl Iterator<Item = (&Label, Decimal)> {
+        self.iter().filter(|(name, _)| name.as_str() != UNPRICED_CEILING_MEASURE)
+    }
+
+    /// A copy of those that the host gave.
+    pub(crate) fn without_ceiling(mut self) -> Self {
+        self.0.retain(|name, _| name.as_str() != UNPRICED_CEILING_MEASURE);
+        self
     }
 
     /// Whether there is none.

@@ -195,6 +195,8 @@ pub struct UsageEvent {
     /// What it cost in US dollars, or `None` where that is not known.
     #[serde(rename = "cost_usd")]
     pub cost: Option<Cost>,
+    /// By which prices the cost was found; `None` where it is not known or somebody reported it.
+    pub price_version: Option<Label>,
     /// The model that did it.
     pub model: Option<Label>,
     /// The provider of the model.
@@ -275,6 +277,7 @@ impl UsageEvent {
             latency: None,
             status_code: None,
             cost: None,
+            price_version: None,
             model: None,
             provider: None,
             session_id: None,
@@ -296,9 +299,15 @@ impl UsageEvent {
         self.occurred_at
     }
 
+    /// The cost as somebody reported it; `None` where a price book found it.
+    pub fn reported_cost(&self) -> Option<Cost> {
+        self.cost.filter(|_| self.price_version.is_none())
+    }
+
     /// Whether `other` says the same of the same operation, so that the second of the two is a repetition and not a
     /// conflict. With an idempotency key, what differs between two attempts of one caller by nature is left out: id,
-    /// start and latency.
+    /// start and latency. A cost that was not reported but found by a price book is none of the payload: other prices may be
+    /// in force when an event is repeated.
     pub fn same_payload(&self, other: &Self) -> bool {
         let attempt_equal = self.idempotency_key.is_some()
             || (self.id == other.id
@@ -310,13 +319,13 @@ impl UsageEvent {
             && self.outcome == other.outcome
             && self.tokens == other.tokens
             && self.status_code == other.status_code
-            && self.cost == other.cost
+            && self.reported_cost() == other.reported_cost()
             && self.model == other.model
             && self.provider == other.provider
             && self.session_id == other.session_id
             && self.user_id == other.user_id
             && self.idempotency_key == other.idempotency_key
-            && self.measures == other.measures
+            && self.measures.reported().eq(other.measures.reported())
             && self.metadata == other.metadata
             && self.error_message == other.error_message
     }

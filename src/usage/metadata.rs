@@ -58,6 +58,13 @@ impl Metadata {
         self.0.as_ref().and_then(|map| map.get(key))
     }
 
+    /// A copy in which a key is true; the same where that would be too much.
+    pub(crate) fn marked(&self, key: &str) -> Self {
+        let mut map = self.as_map().cloned().unwrap_or_default();
+        map.insert(key.to_owned(), Value::Bool(true));
+        Self::new(map).unwrap_or_else(|_| self.clone())
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()

@@ -23,7 +23,7 @@ mod tracker;
 pub use self::ack::{Ack, Recorded};
 pub use self::amount::{
     COST_SCALE_MAX, COST_USD_MAX, Cost, LATENCY_MAX, Latency, MEASURE_MAX, MEASURE_SCALE_MAX,
-    MEASURES_PER_EVENT_MAX, Measures, StatusCode,
+    MEASURES_PER_EVENT_MAX, Measures, StatusCode, UNPRICED_CEILING_MEASURE,
 };
 pub use self::drift::{UsageDrift, UsageField};
 pub use self::event::{

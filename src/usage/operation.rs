@@ -11,8 +11,8 @@ use crate::quota::{Hold, Quota};
 use crate::text::Label;
 use crate::usage::tracker::Handle;
 use crate::usage::{
-    Ack, Cost, ErrorMessage, EventId, Latency, Measures, Metadata, Outcome, StatusCode, TokenUsage,
-    UsageEvent,
+    Ack, Cost, ErrorMessage, EventId, Latency, Measures, Metadata, Outcome, StatusCode, TokenClass,
+    TokenUsage, UNPRICED_CEILING_MEASURE, UsageEvent,
 };
 
 /// A unit of work, begun by [`UsageTracker::track`](crate::UsageTracker::track).
@@ -118,6 +118,16 @@ impl Operation {
         self
     }
 
+    /// Raises the estimate to what was seen of an answer so far, class by class: an operation that is cancelled in the middle
+    /// of a stream is charged for that, and never less.
+    pub fn raise_estimate(&mut self, seen: TokenUsage) {
+        let known = self.estimate.unwrap_or_default();
+        let raised = TokenClass::ALL
+            .into_iter()
+            .try_fold(TokenUsage::NONE, |all, class| all.with(class, known.get(class).max(seen.get(class))));
+        self.estimate = Some(raised.unwrap_or(seen).into_estimated());
+    }
+
     /// Units that were admitted for it, settled by the record: what it did not use goes back, what it used beyond them is
     /// booked.
     pub fn hold(mut self, hold: impl Into<Option<Hold>>) -> Self {
@@ -182,6 +192,15 @@ impl Operation {
         if actual.provider.is_some() {
             event.provider = actual.provider;
         }
+        if actual.is_incomplete {
+            event.metadata = event.metadata.marked("incomplete");
+        }
+        // What was held is only a guess at the cost of what nobody saw the end of: a price goes before it.
+        let held = event.cost.take_if(|_| outcome == Outcome::Abandoned);
+        self.handle.price(&mut event, self.hold.as_ref());
+        if event.cost.is_none() && event.measures.get(UNPRICED_CEILING_MEASURE).is_none() {
+            event.cost = held;
+        }
         Handle::record(&self.handle, event, self.hold.take())
     }
 
@@ -243,6 +262,7 @@ pub struct Actual {
     model: Option<Label>,
     provider: Option<Label>,
     measures: Measures,
+    is_incomplete: bool,
 }
 
 impl Actual {
@@ -298,6 +318,30 @@ impl Actual {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `provider`.
     pub fn provider(mut self, provider: impl AsRef<str>) -> Result<Self> {
         self.provider = Some(Label::new("provider", provider)?);
+        Ok(self)
+    }
+
+    /// The answer was cut in the middle: the event's metadata say `"incomplete": true`.
+    #[must_use]
+    pub fn incomplete(mut self) -> Self {
+        self.is_incomplete = true;
+        self
+    }
+
+    /// The tokens of a response, the model and provider that it names, and what else of it may have a price
+    /// ([`ReportedUsage::measures`](crate::cost::ReportedUsage::measures)). What the provider says that it cost is not taken:
+    /// that is for [`cost`](Self::cost).
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `usage.<unit>` if the usage contradicts itself.
+    #[cfg(feature = "genai-prices")]
+    pub fn extracted(mut self, extraction: &crate::cost::Extraction) -> Result<Self> {
+        self.tokens = extraction.tokens()?;
+        for (name, amount) in extraction.measures()?.iter() {
+            self.measures = self.measures.with(name.as_str(), amount)?;
+        }
+        self.model = extraction.model.clone().or(self.model);
+        self.provider = Some(extraction.provider.clone());
         Ok(self)
     }
 

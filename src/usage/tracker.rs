@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::cost::{PriceBook, Unpriced};
 use crate::page::Page;
 use crate::quota::{Hold, QuotaEnforcer, Reconcile, Reconciliation, Settling};
 use crate::store::{APPEND_EVENTS_MAX, Store};
@@ -19,7 +20,7 @@ use crate::usage::buffer::Buffer;
 use crate::usage::flusher::{Flusher, Tally};
 use crate::usage::{
     Ack, Consumer, EventQuery, EventType, FlushPolicy, Health, Measure, Operation, Outcome, Overflow,
-    ShutdownReport, TopConsumersQuery, UsageEvent, UsagePeriod, UsageSummary,
+    ShutdownReport, TopConsumersQuery, UNPRICED_CEILING_MEASURE, UsageEvent, UsagePeriod, UsageSummary,
 };
 use crate::{Error, ErrorKind, Result, TenantId};
 
@@ -73,6 +74,7 @@ impl UsageTracker {
             buffer_events_max: 100_000,
             overflow: Overflow::default(),
             quotas: None,
+            prices: None,
             append_timeout: Duration::from_secs(30),
             roll_up_interval: Duration::from_secs(1),
         }
@@ -87,7 +89,10 @@ impl UsageTracker {
     }
 
     /// Records an event that was made elsewhere, for example one that is imported or comes from a queue.
-    pub fn record(&self, event: UsageEvent) -> Ack {
+    ///
+    /// If it has no cost and the tracker has [`prices`](UsageTrackerBuilder::prices), it is priced.
+    pub fn record(&self, mut event: UsageEvent) -> Ack {
+        self.handle.price(&mut event, None);
         Handle::record(&self.handle, event, None)
     }
 
@@ -254,6 +259,7 @@ pub(crate) struct Handle {
     zone: Zone,
     overflow: Overflow,
     quotas: Option<QuotaEnforcer>,
+    prices: Option<PriceBook>,
     buffer: Arc<Buffer>,
     tally: Arc<Tally>,
     stop: watch::Sender<Option<Instant>>,
@@ -267,6 +273,39 @@ impl Handle {
 
     pub(super) fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    /// Finds the cost of an event that has none. What has no price either is charged to limits of cost that say so, at the
+    /// ceiling of the price book.
+    #[inline]
+    pub(super) fn price(&self, event: &mut UsageEvent, hold: Option<&Hold>) {
+        if let (Some(prices), None) = (&self.prices, event.cost)
+            && !matches!(event.outcome, Outcome::RateLimited | Outcome::QuotaExceeded)
+        {
+            self.price_by(prices, event, hold);
+        }
+    }
+
+    fn price_by(&self, prices: &PriceBook, event: &mut UsageEvent, hold: Option<&Hold>) {
+        match prices.price(event) {
+            Ok(price) => {
+                event.cost = Some(price.cost);
+                event.price_version = Some(price.version);
+            }
+            Err(Unpriced::NothingUsed) => {}
+            Err(_) => {
+                let counts = match hold {
+                    Some(hold) => hold.counts_ceiling(),
+                    None => {
+                        self.quotas.as_ref().is_some_and(|quotas| quotas.counts_ceiling(&event.tenant_id))
+                    }
+                };
+                if let Some(ceiling) = counts.then(|| prices.ceiling_of(&event.tokens)).flatten() {
+                    let measures = event.measures.clone().with(UNPRICED_CEILING_MEASURE, ceiling);
+                    event.measures = measures.unwrap_or_else(|_| event.measures.clone());
+                }
+            }
+        }
     }
 
     /// Puts an event into the buffer. Never waits.
@@ -320,6 +359,7 @@ pub struct UsageTrackerBuilder {
     buffer_events_max: u32,
     overflow: Overflow,
     quotas: Option<QuotaEnforcer>,
+    prices: Option<PriceBook>,
     append_timeout: Duration,
     roll_up_interval: Duration,
 }
@@ -359,6 +399,13 @@ impl UsageTrackerBuilder {
     /// once. (In the store it counts in any case.)
     pub fn quotas(mut self, quotas: &QuotaEnforcer) -> Self {
         self.quotas = Some(quotas.clone());
+        self
+    }
+
+    /// The prices by which events get a cost that come without one, at the prices of the time when they started. Without
+    /// them a cost is what the caller says.
+    pub fn prices(mut self, prices: &PriceBook) -> Self {
+        self.prices = Some(prices.clone());
         self
     }
 
@@ -409,6 +456,7 @@ impl UsageTrackerBuilder {
             zone: self.zone,
             overflow: self.overflow,
             quotas: self.quotas,
+            prices: self.prices,
             buffer,
             tally,
             stop,

@@ -270,6 +270,79 @@ async fn replay_names_a_model() {
     assert_eq!(ask(&database, models).await.get::<_, &str>(0), "llama-2-70b");
 }
 
+/// 1,870 and 262 tokens at 2.50 and 10 dollars a million.
+#[tokio::test]
+async fn replay_of_a_model_costs_what_a_hand_computes() {
+    let database = database().await;
+    let trace = trace(&format!("{HEADER}\n{ROWS}"));
+    let by_hand = "0.007295";
+    for store in [&["--store", "memory"][..], &["--store", "postgres", "--database-url", database.url()]] {
+        for tenants in ["1", "3"] {
+            let arguments =
+                [&["--model", "gpt-4o", "--limit", "none", "--tenants", tenants][..], store].concat();
+            let summary = summary(&trace.replay(&arguments));
+            for part in [&summary, &summary["store"]] {
+                assert_eq!(part["cost_usd"], by_hand, "{summary}");
+            }
+            assert_eq!(summary["store"]["unpriced"], 0);
+        }
+    }
+    let prices = trace.dir.path().join("prices.json");
+    let text = r#"[{"id": "p", "model_match": {"equals": "m"}, "models": [{"id": "m", "match": {"equals": "m"},
+        "prices": [{"prices": {"input_mtok": 0.3, "output_mtok": 0.7}},
+                   {"constraint": {"start_date": "2023-11-17"}, "prices": {"input_mtok": 9, "output_mtok": 9}}]}]}]"#;
+    fs::write(&prices, text).unwrap();
+    // 1,870 × 0.3 and 262 × 0.7 millionths: the prices of the day of the trace.
+    let summary = summary(&trace.replay(&["--model", "m", "--prices", prices.to_str().unwrap()]));
+    assert_eq!(summary["cost_usd"], "0.0007444", "{summary}");
+}
+
+#[test]
+fn price_usages_prints_a_line_for_each_case_and_shape() {
+    let dir = TempDir::new().unwrap();
+    let (cases, prices) = (dir.path().join("cases.json"), dir.path().join("prices.json"));
+    let text = r#"[{"id": "p", "models": [{"id": "m", "match": {"equals": "m"},
+        "prices": [{"prices": {"input_mtok": 1, "output_mtok": 3}},
+                   {"constraint": {"start_date": "2026-08-22"}, "prices": {"input_mtok": 0.1, "output_mtok": 0.3}}]}],
+        "extractors": [{"api_flavor": "chat", "root": "usage", "mappings": [
+            {"path": "in", "dest": "input_tokens", "required": true},
+            {"path": "out", "dest": "output_tokens", "required": true}]}]}]"#;
+    fs::write(&prices, text).unwrap();
+    let shape = json!([{"usage": {}, "extractors": [{"provider_id": "p", "api_flavor": "chat"}]}]);
+    let body =
+        |model: &str, usage: Value| json!({"body": {"model": model, "usage": usage}, "extracted": shape});
+    let all = json!([body("m", json!({"in": 1_234, "out": 7})), body("other", json!({"in": 1, "out": 0})),
+        body("m", json!({"in": "1", "out": 0})), {"body": {"model": "m", "usage": {"in": 1, "out": 1}}}]);
+    fs::write(&cases, all.to_string()).unwrap();
+    let lines = |at: &str| -> Vec<Value> {
+        let mut command = Command::new(example("price_usages"));
+        let output = run(command.arg(&cases).arg("--prices").arg(&prices).args(["--at", at]));
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let printed = lines("2026-08-21");
+    assert_eq!(printed.len(), 4);
+    let first = &printed[0];
+    assert_eq!(
+        (&first["case"], &first["provider_id"], &first["api_flavor"]),
+        (&json!(0), &json!("p"), &json!("chat"))
+    );
+    assert_eq!(first["usage"], json!({"input_tokens": 1_234, "output_tokens": 7}));
+    assert_eq!((&first["input_price"], &first["output_price"]), (&json!("0.001234"), &json!("0.000021")));
+    assert_eq!(first["error"], Value::Null);
+    assert_eq!(
+        (&printed[1]["input_price"], &printed[1]["error"]),
+        (&Value::Null, &json!("the provider has no such model"))
+    );
+    assert_eq!(printed[1]["usage"], json!({"input_tokens": 1}));
+    assert_eq!(printed[2]["error"], "response.usage.in: must be a number, is a text");
+    assert_eq!(printed[3]["total_price"], "0.000004");
+    assert_eq!(lines("2026-08-22T00:00:00Z")[0]["input_price"], "0.0001234");
+    let missing = run(Command::new(example("price_usages")).arg(dir.path().join("none.json")));
+    assert_fails(&missing, &["none.json"]);
+}
+
 #[test]
 fn replay_takes_a_byte_order_mark_and_carriage_returns() {
     let text = format!("\u{feff}{HEADER}\n{}", ROWS.trim_end()).replace('\n', "\r\n");
@@ -505,7 +578,9 @@ fn build_examples() -> PathBuf {
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
     command.args(["build", "--locked", "--all-features", "--profile", profile, "--target-dir"]);
     command.arg(profile_dir.parent().unwrap());
-    command.args(["quickstart", "replay", "custom_store"].iter().flat_map(|name| ["--example", *name]));
+    command.args(
+        ["quickstart", "price_usages", "replay", "custom_store"].iter().flat_map(|name| ["--example", *name]),
+    );
     let output = run(&mut command);
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     profile_dir.join("examples")

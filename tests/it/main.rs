@@ -13,6 +13,7 @@
 
 mod audit;
 mod conformance;
+mod cost;
 mod crash;
 mod examples;
 mod harness;

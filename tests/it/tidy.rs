@@ -20,13 +20,25 @@ const MODULES: &[Module] = &[
     Module { name: "page", may_name: &["error", "tenant", "text", "time"], may_use_tokio: false },
     Module { name: USAGE_DATA, may_name: &["error", "page", "tenant", "text", "time"], may_use_tokio: false },
     Module {
+        name: COST_DATA,
+        may_name: &["error", "tenant", "text", "time", USAGE_DATA],
+        may_use_tokio: false,
+    },
+    Module {
+        name: COST_ENGINE,
+        may_name: &["error", "page", "store", "tenant", "text", "time", COST_DATA, USAGE_DATA],
+        may_use_tokio: true,
+    },
+    Module {
         name: QUOTA_DATA,
         may_name: &["error", "tenant", "text", "time", USAGE_DATA],
         may_use_tokio: false,
     },
     Module {
         name: QUOTA_ENGINE,
-        may_name: &["atomic", "error", "store", "tenant", "text", "time", "upkeep", QUOTA_DATA, USAGE_DATA],
+        may_name: &[
+            "atomic", "error", "store", "tenant", "text", "time", "upkeep", COST_DATA, QUOTA_DATA, USAGE_DATA,
+        ],
         may_use_tokio: true,
     },
     Module {
@@ -39,6 +51,7 @@ const MODULES: &[Module] = &[
             "text",
             "time",
             "upkeep",
+            COST_DATA,
             QUOTA_DATA,
             QUOTA_ENGINE,
             USAGE_DATA,
@@ -57,7 +70,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "store",
-        may_name: &["error", "page", "tenant", "text", "time", AUDIT_DATA, QUOTA_DATA, USAGE_DATA],
+        may_name: &["error", "page", "tenant", "text", "time", AUDIT_DATA, COST_DATA, QUOTA_DATA, USAGE_DATA],
         may_use_tokio: true,
     },
     Module {
@@ -105,6 +118,8 @@ const AUDIT_ENGINE_FILES: &[&str] =
     &["ack", "anchor", "archive", "builder", "health", "log", "queue", "sealer", "vault", "verify", "writer"];
 const AUDIT_DATA: &str = "audit (plain data)";
 const AUDIT_ENGINE: &str = "audit (engine)";
+const COST_DATA: &str = "cost (plain data)";
+const COST_ENGINE: &str = "cost (engine)";
 const QUOTA_DATA: &str = "quota (plain data)";
 const QUOTA_ENGINE: &str = "quota (engine)";
 const USAGE_DATA: &str = "usage (plain data)";
@@ -268,6 +283,8 @@ fn module_name(path: &[String]) -> String {
         [root, file, ..] if root == "audit" && AUDIT_ENGINE_FILES.contains(&file.as_str()) => {
             AUDIT_ENGINE.to_owned()
         }
+        [root, file, ..] if root == "cost" && file == "reprice" => COST_ENGINE.to_owned(),
+        [root, ..] if root == "cost" => COST_DATA.to_owned(),
         [root, ..] if root == "audit" => AUDIT_DATA.to_owned(),
         [root, ..] => root.clone(),
     }

@@ -1,6 +1,7 @@
 //! Usage, quotas and the audit trail kept in this process, for tests, examples and single-process tools.
 
 mod audit;
+mod cost;
 mod ledger;
 mod reconcile;
 

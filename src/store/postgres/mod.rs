@@ -4,6 +4,7 @@ mod append;
 mod audit;
 mod careful;
 mod contract;
+mod cost;
 mod error;
 mod lease;
 mod loan;

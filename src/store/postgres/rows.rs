@@ -18,7 +18,7 @@ use crate::usage::{
 use crate::{Error, ErrorKind, Result, TenantId};
 
 /// The columns of an event, in the order of every statement that names them.
-pub(super) const EVENT_TYPES: [Type; 26] = [
+pub(super) const EVENT_TYPES: [Type; 27] = [
     Type::TEXT,
     Type::UUID,
     Type::TIMESTAMPTZ,
@@ -45,6 +45,7 @@ pub(super) const EVENT_TYPES: [Type; 26] = [
     Type::JSONB,
     Type::JSONB,
     Type::TEXT,
+    Type::TEXT,
 ];
 
 /// One event as a row.
@@ -67,6 +68,7 @@ pub(super) struct EventRow<'a> {
     measures: Option<Value>,
     metadata: Option<Value>,
     error_message: Option<&'a str>,
+    price_version: Option<&'a str>,
 }
 
 impl<'a> EventRow<'a> {
@@ -97,10 +99,11 @@ impl<'a> EventRow<'a> {
             measures: amounts_to_json(amounts),
             metadata: event.metadata.as_map().map(|map| Value::Object(map.clone())),
             error_message: event.error_message.as_ref().map(ErrorMessage::as_str),
+            price_version: event.price_version.as_ref().map(Label::as_str),
         })
     }
 
-    pub(super) fn values(&self) -> [&(dyn ToSql + Sync); 26] {
+    pub(super) fn values(&self) -> [&(dyn ToSql + Sync); 27] {
         [
             &self.tenant_id,
             &self.id,
@@ -128,6 +131,7 @@ impl<'a> EventRow<'a> {
             &self.measures,
             &self.metadata,
             &self.error_message,
+            &self.price_version,
         ]
     }
 }
@@ -163,6 +167,7 @@ pub(super) fn event_columns(rows: &[EventRow<'_>]) -> Vec<(Box<dyn ToSql + Sync 
         column(rows, |row| row.measures.clone(), Type::JSONB_ARRAY),
         column(rows, |row| row.metadata.clone(), Type::JSONB_ARRAY),
         text(|row| row.error_message.map(str::to_owned)),
+        text(|row| row.price_version.map(str::to_owned)),
     ]);
     columns
 }
@@ -199,6 +204,7 @@ pub(super) fn event(row: &Row) -> Result<UsageEvent> {
         measures.into_iter().try_fold(Measures::default(), |all, (name, amount)| all.with(name, amount))?;
     event.metadata = get::<Option<Value>>(row, 24)?.map(Metadata::new).transpose()?.unwrap_or_default();
     event.error_message = get::<Option<&str>>(row, 25)?.map(ErrorMessage::new);
+    event.price_version = label(26, "price_version")?;
     Ok(event)
 }
 

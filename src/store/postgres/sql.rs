@@ -7,7 +7,9 @@ macro_rules! statements {
 }
 
 statements! {
+    ADD_COSTS = "add_costs";
     APPEND_EVENTS = "append_events";
+    APPLY_COSTS = "apply_costs";
     AUDIT_BATCHES = "audit_batches";
     AUDIT_EPOCHS = "audit_epochs";
     AUDIT_HEADS = "audit_heads";
@@ -28,6 +30,8 @@ statements! {
     COPY_IDEMPOTENCY_KEYS = "copy_idempotency_keys";
     COPY_JOURNAL = "copy_journal";
     COPY_QUOTA_SETTLEMENTS = "copy_quota_settlements";
+    COSTS_BY_MODEL = "costs_by_model";
+    COSTS_BY_PROVIDER = "costs_by_provider";
     CREATE_SCHEMA = "create_schema";
     DELETE_AUDIT_SUBJECT = "delete_audit_subject";
     DELETE_AUDIT_UNSEALED = "delete_audit_unsealed";

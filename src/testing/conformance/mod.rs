@@ -41,6 +41,7 @@ pub mod audit;
 pub mod bounds;
 pub mod cancelling;
 pub mod conflicts;
+pub mod cost;
 pub mod exactness;
 pub mod freshness;
 pub mod leasing;

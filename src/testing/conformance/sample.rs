@@ -87,6 +87,7 @@ pub(super) fn again(event: &UsageEvent, occurred_at: DateTime<Utc>) -> UsageEven
     other.tokens = event.tokens;
     other.status_code = event.status_code;
     other.cost = event.cost;
+    other.price_version.clone_from(&event.price_version);
     other.model.clone_from(&event.model);
     other.provider.clone_from(&event.provider);
     other.session_id.clone_from(&event.session_id);
