@@ -88,7 +88,7 @@ mod tenant;
 pub mod testing;
 mod text;
 pub mod time;
-mod upkeep;
+pub mod upkeep;
 pub mod usage;
 
 pub use crate::error::{Error, ErrorKind, Result};

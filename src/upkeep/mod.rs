@@ -1,4 +1,21 @@
-//! Background work, and the only place that spawns it.
+//! Upkeep: what has to be done again and again is done by one of any number of processes. Also all background work of the
+//! crate, and the only place that spawns it.
+//!
+//! [`Upkeep`] has tasks: this crate's own and the host's ([`UpkeepTask`]). Each step of a task is claimed by a
+//! compare-and-swap on the task's row, under a lease and a token that only grows; whoever dies or sleeps in mid-run is
+//! followed by somebody else, and refused when it comes back. Every run is recorded.
+//!
+//! | task | when | what it does |
+//! |---|---|---|
+//! | `aggregate` | every minute | folds what was recorded into the metrics |
+//! | `partitions` | every hour | makes day partitions ahead |
+//! | `prune` | every hour | deletes what [`Retention`] says, old quota rows and records of runs |
+
+mod builder;
+mod retention;
+mod runner;
+mod task;
+mod tasks;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,6 +35,13 @@ use crate::time::timer::Instant;
 use crate::usage::UsageEvent;
 use crate::usage::flusher::Flusher;
 use crate::{Error, ErrorKind, Result};
+
+pub use self::builder::UpkeepBuilder;
+pub use self::retention::{Keep, Retention};
+pub use self::runner::{StepOutcome, StepReport, Upkeep, UpkeepHandle};
+pub use self::task::{Run, Schedule, UpkeepTask};
+
+use self::tasks::{Aggregation, Partitions, Pruning};
 
 /// The most steps of one call of [`Store::roll_up`], so that none holds its transaction for long.
 const ROLL_UP_STEPS_MAX: u32 = 200_000;
@@ -56,6 +80,14 @@ pub(crate) fn spawn_audit(
         runtime.spawn(sealing);
     }
     Ok(runtime.spawn(writer.run()))
+}
+
+/// Starts the upkeep of one process.
+fn spawn_upkeep(upkeep: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>> {
+    let runtime = Handle::try_current().map_err(|error| {
+        Error::new(ErrorKind::Misuse, "upkeep must be started inside of a tokio runtime").with_source(error)
+    })?;
+    Ok(runtime.spawn(upkeep))
 }
 
 /// Rolls up what was appended, at intervals, until the tracker stops.

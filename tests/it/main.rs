@@ -27,3 +27,4 @@ mod sketch;
 mod tidy;
 mod time;
 mod tracker;
+mod upkeep;
