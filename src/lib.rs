@@ -77,6 +77,8 @@
 //! version is 1.89; raising it is a minor change.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "archive")]
+pub mod archive;
 mod atomic;
 pub mod audit;
 mod error;

@@ -417,6 +417,13 @@ pub trait UpkeepStore: Debug + Send + Sync + 'static {
     /// Whatever the store meets.
     async fn drop_day(&self, fence: &Fence, drop: &DropDay) -> Result<DayDropped>;
 
+    /// Notes that the archive of a dropped day has something else, since a tenant's events were erased from it; says whether
+    /// it was noted: not, if the run is not the task's any more, or the day is not dropped with the digest of that manifest.
+    ///
+    /// # Errors
+    /// Whatever the store meets.
+    async fn replace_archive(&self, fence: &Fence, before_sha256: &str, after: &DropDay) -> Result<bool>;
+
     /// The days that were dropped, ascending.
     ///
     /// # Errors

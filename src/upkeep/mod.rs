@@ -12,6 +12,7 @@
 //! | `prune` | every hour | deletes what [`Retention`] says, old quota rows and records of runs |
 
 mod builder;
+mod export;
 mod retention;
 mod runner;
 mod task;
@@ -37,11 +38,16 @@ use crate::usage::flusher::Flusher;
 use crate::{Error, ErrorKind, Result};
 
 pub use self::builder::UpkeepBuilder;
+pub use self::export::export_usage;
+#[cfg(feature = "archive")]
+pub(crate) use self::export::{whole_pages, write_page};
 pub use self::retention::{Keep, Retention};
 pub use self::runner::{StepOutcome, StepReport, Upkeep, UpkeepHandle};
 pub use self::task::{Run, Schedule, UpkeepTask};
 
 use self::tasks::{Aggregation, Partitions, Pruning};
+#[cfg(feature = "archive")]
+pub(crate) use self::tasks::{droppable, first_kept};
 
 /// The most steps of one call of [`Store::roll_up`], so that none holds its transaction for long.
 const ROLL_UP_STEPS_MAX: u32 = 200_000;
@@ -88,6 +94,17 @@ fn spawn_upkeep(upkeep: impl Future<Output = ()> + Send + 'static) -> Result<Joi
         Error::new(ErrorKind::Misuse, "upkeep must be started inside of a tokio runtime").with_source(error)
     })?;
     Ok(runtime.spawn(upkeep))
+}
+
+/// Work for the processor, off the threads that others wait on.
+#[cfg(feature = "archive")]
+pub(crate) async fn compute<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::Misuse, "a computation ended early").with_source(error))
+    })
 }
 
 /// Rolls up what was appended, at intervals, until the tracker stops.

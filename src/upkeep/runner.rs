@@ -171,6 +171,18 @@ impl Upkeep {
         Ok(self.step(planned, now, now).await)
     }
 
+    /// Does a task now that is not one of the upkeep's: something that is done once, and not by two at a time.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) on `task` if its name is none.
+    ///
+    /// # Cancel safety
+    /// As [`run_due`](Self::run_due).
+    pub async fn run_once(&self, task: impl UpkeepTask, now: DateTime<Utc>) -> Result<StepReport> {
+        let planned = Planned { name: Label::new("task", task.name())?, task: Arc::new(task) };
+        Ok(self.step(&planned, now, now).await)
+    }
+
     /// How each task stands that was ever begun, in any process.
     ///
     /// # Errors

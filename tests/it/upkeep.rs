@@ -1,5 +1,12 @@
 //! Upkeep from the outside, on memory and on Postgres.
 
+#[cfg(feature = "archive")]
+mod archive;
+#[cfg(feature = "archive")]
+mod mortal;
+#[cfg(feature = "archive")]
+mod year;
+
 use metertrail::MemoryStore;
 
 use crate::ledger;

@@ -222,6 +222,22 @@ impl UpkeepStore for MemoryStore {
         Ok(DayDropped::Dropped)
     }
 
+    async fn replace_archive(&self, fence: &Fence, before_sha256: &str, after: &DropDay) -> Result<bool> {
+        let mut tables = self.upkeep_mut();
+        if tables.held(fence).is_none() {
+            return Ok(false);
+        }
+        let is_that = |closed: &&mut ClosedDay| {
+            closed.manifest.as_ref().is_some_and(|(_, sha256)| sha256 == before_sha256)
+        };
+        let Some(closed) = tables.closed.get_mut(&after.day).filter(is_that) else {
+            return Ok(false);
+        };
+        closed.digest = after.digest;
+        closed.manifest.clone_from(&after.manifest);
+        Ok(true)
+    }
+
     async fn closed_days(&self, table: DayTable) -> Result<Vec<ClosedDay>> {
         let is_usage = table == DayTable::Usage;
         Ok(self.upkeep().closed.values().filter(|_| is_usage).cloned().collect())

@@ -79,6 +79,7 @@ statements! {
     REMOVE_QUOTA_OVERRIDE = "remove_quota_override";
     RENEW_QUOTA_SLICES = "renew_quota_slices";
     RENEW_UPKEEP_RUN = "renew_upkeep_run";
+    REPLACE_ARCHIVE = "replace_archive";
     RETURN_QUOTA_SLICES = "return_quota_slices";
     REWRITE_USAGE_METRICS = "rewrite_usage_metrics";
     ROLL_UP = "roll_up";

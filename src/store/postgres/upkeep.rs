@@ -181,6 +181,24 @@ impl UpkeepStore for PostgresStore {
         }
     }
 
+    async fn replace_archive(&self, fence: &Fence, before_sha256: &str, after: &DropDay) -> Result<bool> {
+        let (task, token) = (fence.task.as_str(), count("token", fence.token)?);
+        let (events, key_sum) = (count("events", after.digest.events)?, decimal(after.digest.key_sum)?);
+        let (manifest, sha256) =
+            after.manifest.as_ref().map(|(text, sha256)| (text.as_str(), sha256.as_str())).unzip();
+        let parameters: [Parameter<'_>; 8] = [
+            (&task, Type::TEXT),
+            (&token, Type::INT8),
+            (&after.day, Type::DATE),
+            (&before_sha256, Type::TEXT),
+            (&events, Type::INT8),
+            (&key_sum, Type::NUMERIC),
+            (&manifest, Type::TEXT),
+            (&sha256, Type::TEXT),
+        ];
+        Ok(!self.do_step(sql::REPLACE_ARCHIVE, &parameters).await?.is_empty())
+    }
+
     async fn closed_days(&self, table: DayTable) -> Result<Vec<ClosedDay>> {
         let table = table.as_str();
         let closed = |row: &Row| {
