@@ -33,6 +33,8 @@
 //!                                                             ▼
 //!                    queries ◄─── roll-ups + journal ◄─── Store::roll_up drains the journal
 //!
+//! upkeep ─► each due step by one of any number of processes: aggregate, partitions, prune, archive
+//!
 //! enforce ─► units at hand ─(none)─► Store::acquire ─► Hold ─► settled with the operation's event, in its transaction
 //! ```
 //!
@@ -45,6 +47,8 @@
 //! | [`store`] | the [`Store`] and [`AuditStore`] traits, which are contracts, and the stores: [`MemoryStore`], `PostgresStore` |
 //! | [`time`](mod@time) | the only clock; zones, periods, billing cycles, all half-open |
 //! | [`page`] | keyset paging |
+//! | [`upkeep`] | what is done again and again, by one of any number of processes: aggregation, partitions, retention |
+//! | `archive` | old events as Parquet (feature `archive`) |
 //! | `testing` | for those who test a service or write a store (feature `test-util`) |
 //!
 //! # What holds
@@ -67,6 +71,8 @@
 //! [`FlushPolicy::age`]; none if the ack is awaited). The price book, alerts and dashboard are not built yet.
 //!
 //! # Features
+//! - `archive`: [`archive`](https://docs.rs/metertrail/latest/metertrail/archive/), old events as Parquet in a directory or
+//!   in the host's object store.
 //! - `postgres` (default): `PostgresStore`. `PostgreSQL` 15 or later.
 //! - `test-util`: [`testing`](https://docs.rs/metertrail/latest/metertrail/testing/), a manual clock, test doubles, a
 //!   throw-away Postgres and the conformance suite of stores.

@@ -97,6 +97,9 @@ fn write_columns(mut columns: Columns<'_, '_>) -> Result<()> {
     Ok(())
 }
 
+/// Where an event has a label.
+type Place = fn(&mut UsageEvent) -> &mut Option<Label>;
+
 const LABELS: [fn(&UsageEvent) -> Option<&Label>; 5] = [
     |event| event.model.as_ref(),
     |event| event.provider.as_ref(),
@@ -210,7 +213,6 @@ impl Cells<'_> {
             event.status_code = code.map(StatusCode::new).transpose()?;
             event.cost = cost.map(|cost| Cost::usd(amount(&cost)?)).transpose()?;
         }
-        type Place = fn(&mut UsageEvent) -> &mut Option<Label>;
         let places: [(&'static str, Place); 5] = [
             ("model", |event| &mut event.model),
             ("provider", |event| &mut event.provider),

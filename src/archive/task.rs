@@ -152,7 +152,7 @@ impl Archiving {
 
 #[async_trait]
 impl UpkeepTask for Archiving {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "archive"
     }
 
@@ -181,7 +181,7 @@ pub struct Restoring {
 
 #[async_trait]
 impl UpkeepTask for Restoring {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "restore"
     }
 
@@ -249,7 +249,7 @@ impl Erasing {
 
 #[async_trait]
 impl UpkeepTask for Erasing {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "archive-erase"
     }
 

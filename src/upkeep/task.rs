@@ -28,7 +28,7 @@ use crate::{Error, Result};
 ///
 /// #[async_trait::async_trait]
 /// impl UpkeepTask for Morning {
-///     fn name(&self) -> &str {
+///     fn name(&self) -> &'static str {
 ///         "morning-summary"
 ///     }
 ///
@@ -55,7 +55,7 @@ use crate::{Error, Result};
 #[async_trait]
 pub trait UpkeepTask: Debug + Send + Sync + 'static {
     /// Its name: what its steps are claimed under. It must be the same in all processes.
-    fn name(&self) -> &str;
+    fn name(&self) -> &'static str;
 
     /// When it is due.
     fn schedule(&self) -> Schedule;

@@ -31,7 +31,7 @@ impl Aggregation {
 
 #[async_trait]
 impl UpkeepTask for Aggregation {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "aggregate"
     }
 
@@ -67,7 +67,7 @@ impl Partitions {
 
 #[async_trait]
 impl UpkeepTask for Partitions {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "partitions"
     }
 
@@ -124,7 +124,7 @@ impl Pruning {
 
 #[async_trait]
 impl UpkeepTask for Pruning {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "prune"
     }
 

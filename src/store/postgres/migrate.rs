@@ -19,7 +19,15 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "usage", sql: include_str!("migrations/0001_usage.sql") },
     Migration { version: 2, name: "quota", sql: include_str!("migrations/0002_quota.sql") },
     Migration { version: 3, name: "audit", sql: include_str!("migrations/0003_audit.sql") },
-    Migration { version: 5, name: "upkeep", sql: include_str!("migrations/0005_upkeep.sql") },
+    Migration {
+        version: 5,
+        name: "upkeep",
+        sql: concat!(
+            include_str!("migrations/0005_upkeep.sql"),
+            "\n",
+            include_str!("migrations/0005_upkeep_aggregate.sql")
+        ),
+    },
 ];
 
 /// What [`PostgresStore::migrate`](super::PostgresStore::migrate) did.

@@ -111,11 +111,10 @@ impl UpkeepStore for PostgresStore {
         let mut made = 0;
         for day in days.iter().copied().filter(|day| !kept.contains(day) && !is_closed(*day)) {
             // One transaction a day: each holds its lock on the parent for a moment only.
-            match table {
-                DayTable::Usage => transact!(self, |transaction| ensure_partition(transaction, day))?,
-                DayTable::Audit => {
-                    transact!(self, |transaction| audit::append::ensure_partition(transaction, day))?
-                }
+            if table == DayTable::Usage {
+                transact!(self, |transaction| ensure_partition(transaction, day))?;
+            } else {
+                transact!(self, |transaction| audit::append::ensure_partition(transaction, day))?;
             }
             made += 1;
         }

@@ -618,10 +618,7 @@ async fn a_manifest_has_counts_sums_and_checksums() {
     assert_eq!((part.events, part.cost_usd, part.tokens), (60, costs, tokens));
     let file = std::fs::read(directory.path().join(&part.path)).unwrap();
     assert_eq!((&file[..4], part.bytes), (&b"PAR1"[..], file.len() as u64));
-    let sum: String =
-        sha2::Digest::finalize(sha2::Digest::chain_update(<sha2::Sha256 as sha2::Digest>::new(), &file))
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-    assert_eq!(part.sha256, sum);
+    let sum: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(&file).into();
+    assert_eq!(u128::from_str_radix(&part.sha256[..32], 16).unwrap().to_be_bytes(), sum[..16]);
+    assert_eq!(u128::from_str_radix(&part.sha256[32..], 16).unwrap().to_be_bytes(), sum[16..]);
 }

@@ -156,7 +156,9 @@ fn eight_processes_keep_a_year_exactly_once() {
         });
         // At a time of the day that is nobody's step.
         let now = begin() + TimeDelta::days(day) + TimeDelta::seconds(36_000 + dice.below(40_000) as i64);
-        keepers.iter_mut().for_each(|keeper| keeper.tell(now));
+        for keeper in &mut keepers {
+            keeper.tell(now);
+        }
         let mut done: Vec<String> = keepers.iter_mut().flat_map(Keeper::answer).collect();
         done.sort();
         assert_eq!(done, TASKS, "each step is done by one of the processes, on {today}");
