@@ -35,6 +35,8 @@
 //!
 //! response ─► tokens by class ─► price book ─► cost and price version on the event, as it is recorded
 //!
+//! upkeep ─► each due step by one of any number of processes: aggregate, partitions, prune, archive
+//!
 //! enforce ─► units at hand ─(none)─► Store::acquire ─► Hold ─► settled with the operation's event, in its transaction
 //! ```
 //!
@@ -49,6 +51,8 @@
 //! | [`store`] | the [`Store`], [`AuditStore`] and [`CostStore`] traits, which are contracts, and the stores: [`MemoryStore`], `PostgresStore` |
 //! | [`time`](mod@time) | the only clock; zones, periods, billing cycles, all half-open |
 //! | [`page`] | keyset paging |
+//! | [`upkeep`] | what is done again and again, by one of any number of processes: aggregation, partitions, retention |
+//! | `archive` | old events as Parquet (feature `archive`) |
 //! | `testing` | for those who test a service or write a store (feature `test-util`) |
 //!
 //! # What holds
@@ -72,6 +76,8 @@
 //!
 //! # Features
 //! - `genai-prices` (default): list prices and the shapes of responses of many providers.
+//! - `archive`: [`archive`](https://docs.rs/metertrail/latest/metertrail/archive/), old events as Parquet in a directory or
+//!   in the host's object store.
 //! - `postgres` (default): `PostgresStore`. `PostgreSQL` 15 or later.
 //! - `test-util`: [`testing`](https://docs.rs/metertrail/latest/metertrail/testing/), a manual clock, test doubles, a
 //!   throw-away Postgres and the conformance suite of stores.
@@ -82,6 +88,8 @@
 //! version is 1.89; raising it is a minor change.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "archive")]
+pub mod archive;
 mod atomic;
 pub mod audit;
 pub mod audited;
@@ -95,7 +103,7 @@ mod tenant;
 pub mod testing;
 mod text;
 pub mod time;
-mod upkeep;
+pub mod upkeep;
 pub mod usage;
 
 pub use crate::error::{Error, ErrorKind, Result};

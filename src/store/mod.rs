@@ -13,6 +13,7 @@ mod memory;
 mod postgres;
 mod reconcile;
 mod shared;
+mod upkeep;
 
 use std::fmt::Debug;
 
@@ -35,6 +36,10 @@ pub use self::memory::{AuditTables, MemoryStore};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{Migrated, PostgresStore};
 pub use self::reconcile::{ReconciledPage, reconcile_page};
+pub use self::upkeep::{
+    ClaimRun, Claimed, ClosedDay, DayDigest, DayDropped, DayOpened, DayTable, DropDay, Fence, KeepFrom,
+    Prune, RunEnd, RunStatus, TaskRun, TaskState, UPKEEP_READ_MAX, UpkeepStore,
+};
 
 /// The most events that one call of [`Store::append`] takes.
 pub const APPEND_EVENTS_MAX: usize = 10_000;

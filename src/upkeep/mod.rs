@@ -1,4 +1,22 @@
-//! Background work, and the only place that spawns it.
+//! Upkeep: what has to be done again and again is done by one of any number of processes. Also all background work of the
+//! crate, and the only place that spawns it.
+//!
+//! [`Upkeep`] has tasks: this crate's own and the host's ([`UpkeepTask`]). Each step of a task is claimed by a
+//! compare-and-swap on the task's row, under a lease and a token that only grows; whoever dies or sleeps in mid-run is
+//! followed by somebody else, and refused when it comes back. Every run is recorded.
+//!
+//! | task | when | what it does |
+//! |---|---|---|
+//! | `aggregate` | every minute | folds what was recorded into the metrics |
+//! | `partitions` | every hour | makes day partitions ahead |
+//! | `prune` | every hour | deletes what [`Retention`] says, old quota rows and records of runs |
+
+mod builder;
+mod export;
+mod retention;
+mod runner;
+mod task;
+mod tasks;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,6 +36,18 @@ use crate::time::timer::Instant;
 use crate::usage::UsageEvent;
 use crate::usage::flusher::Flusher;
 use crate::{Error, ErrorKind, Result};
+
+pub use self::builder::UpkeepBuilder;
+pub use self::export::export_usage;
+#[cfg(feature = "archive")]
+pub(crate) use self::export::{whole_pages, write_page};
+pub use self::retention::{Keep, Retention};
+pub use self::runner::{StepOutcome, StepReport, Upkeep, UpkeepHandle};
+pub use self::task::{Run, Schedule, UpkeepTask};
+
+use self::tasks::{Aggregation, Partitions, Pruning};
+#[cfg(feature = "archive")]
+pub(crate) use self::tasks::{droppable, first_kept};
 
 /// The most steps of one call of [`Store::roll_up`], so that none holds its transaction for long.
 const ROLL_UP_STEPS_MAX: u32 = 200_000;
@@ -56,6 +86,25 @@ pub(crate) fn spawn_audit(
         runtime.spawn(sealing);
     }
     Ok(runtime.spawn(writer.run()))
+}
+
+/// Starts the upkeep of one process.
+fn spawn_upkeep(upkeep: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>> {
+    let runtime = Handle::try_current().map_err(|error| {
+        Error::new(ErrorKind::Misuse, "upkeep must be started inside of a tokio runtime").with_source(error)
+    })?;
+    Ok(runtime.spawn(upkeep))
+}
+
+/// Work for the processor, off the threads that others wait on.
+#[cfg(feature = "archive")]
+pub(crate) async fn compute<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::Misuse, "a computation ended early").with_source(error))
+    })
 }
 
 /// Rolls up what was appended, at intervals, until the tracker stops.

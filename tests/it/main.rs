@@ -28,3 +28,4 @@ mod sketch;
 mod tidy;
 mod time;
 mod tracker;
+mod upkeep;

@@ -77,7 +77,10 @@ const MODULES: &[Module] = &[
         name: "upkeep",
         may_name: &[
             "error",
+            "page",
             "store",
+            "tenant",
+            "text",
             "time",
             AUDIT_DATA,
             AUDIT_ENGINE,
@@ -104,6 +107,11 @@ const MODULES: &[Module] = &[
             USAGE_ENGINE,
         ],
         may_use_tokio: true,
+    },
+    Module {
+        name: "archive",
+        may_name: &["error", "page", "store", "tenant", "text", "time", "upkeep", USAGE_DATA],
+        may_use_tokio: false,
     },
     Module { name: "testing", may_name: &["*"], may_use_tokio: true },
     Module { name: "lib", may_name: &["*"], may_use_tokio: true },

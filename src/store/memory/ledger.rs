@@ -89,6 +89,13 @@ impl Ledger {
         granted
     }
 
+    /// As [`prune`](Self::prune), for windows that ended before an instant; says whether there were any.
+    pub(super) fn prune_ended(&mut self, ended_before: DateTime<Utc>) -> bool {
+        let before = self.slices.len();
+        self.prune(ended_before + ENDED_KEPT);
+        self.slices.len() < before
+    }
+
     /// Forgets windows that ended long ago.
     fn prune(&mut self, now: DateTime<Utc>) {
         self.slices.retain(|key, holders| {

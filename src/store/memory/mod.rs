@@ -4,6 +4,7 @@ mod audit;
 mod cost;
 mod ledger;
 mod reconcile;
+mod upkeep;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -11,11 +12,12 @@ use std::ops::Bound;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 
 pub use self::audit::AuditTables;
 use self::ledger::Ledger;
+use self::upkeep::UpkeepTables;
 use crate::page::{Cursor, Page, PageSize};
 use crate::quota::{
     AcquireRequest, Granted, HolderId, LimitKey, Override, Plan, Quota, Reconcile, Reconciliation, Returned,
@@ -46,6 +48,7 @@ pub struct MemoryStore {
     tenants: RwLock<BTreeMap<TenantId, Tenant>>,
     plans: RwLock<BTreeMap<Label, Plan>>,
     audit: RwLock<AuditTables>,
+    upkeep: RwLock<UpkeepTables>,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +57,8 @@ struct Tenant {
     keys: HashMap<Label, EventId>,
     quarter_hours: BTreeMap<DateTime<Utc>, UsageMetrics>,
     ledger: Ledger,
+    /// Events of days before were deleted.
+    pruned_before: Option<NaiveDate>,
 }
 
 impl MemoryStore {
@@ -78,6 +83,8 @@ impl Store for MemoryStore {
     async fn append(&self, batch: &[UsageEvent], settlements: &[Settlement]) -> Result<Vec<Appended>> {
         check_batch(batch)?;
         let mut tenants = self.write();
+        let upkeep = self.upkeep();
+        batch.iter().try_for_each(|event| upkeep.check_open(event))?;
         let mut append =
             |event: &UsageEvent| tenants.entry(event.tenant_id.clone()).or_default().append(event);
         let appended: Vec<Appended> = batch.iter().map(&mut append).collect();
@@ -263,7 +270,9 @@ impl Store for MemoryStore {
         let nothing = || Reconciliation::new(tenant_id.clone(), range, mode);
         let mut tenants = self.write();
         let tenant = tenants.get_mut(tenant_id);
-        Ok(tenant.map_or_else(nothing, |tenant| tenant.reconcile(tenant_id, range, mode)))
+        let upkeep = self.upkeep();
+        let is_dropped = |day| upkeep.is_dropped(day);
+        Ok(tenant.map_or_else(nothing, |tenant| tenant.reconcile(tenant_id, range, mode, is_dropped)))
     }
 
     async fn tenants(

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 use super::Tenant;
 use crate::TenantId;
@@ -17,6 +17,7 @@ impl Tenant {
         tenant_id: &TenantId,
         range: TimeRange,
         mode: Reconcile,
+        is_dropped: impl Fn(NaiveDate) -> bool,
     ) -> Reconciliation {
         let mut report = Reconciliation::new(tenant_id.clone(), range, mode);
         let mut sums: BTreeMap<DateTime<Utc>, UsageMetrics> = BTreeMap::new();
@@ -28,6 +29,11 @@ impl Tenant {
             kept.map(|(start, _)| *start).chain(sums.keys().copied()).collect();
         for start in starts {
             report.periods += 1;
+            let day = start.date_naive();
+            if is_dropped(day) || self.pruned_before.is_some_and(|before| day < before) {
+                report.note_unverifiable(Period::QuarterHour, start);
+                continue;
+            }
             let events = sums.remove(&start).unwrap_or_default();
             let kept = self.quarter_hours.get(&start).cloned().unwrap_or_default();
             if report.compare(Period::QuarterHour, start, &events, &kept) && mode == Reconcile::Repair {

@@ -10,7 +10,13 @@ use crate::{Error, ErrorKind};
 pub(super) const MIGRATE: &str =
     "the database has no metertrail schema, or an older one: run PostgresStore::migrate";
 
+/// The code that `metertrail.refuse_closed_day` raises.
+const CLOSED_DAY: &str = "MT001";
+
 pub(super) fn from_postgres(error: tokio_postgres::Error) -> Error {
+    if let Some(refusal) = error.as_db_error().filter(|refusal| refusal.code().code() == CLOSED_DAY) {
+        return Error::invalid("occurred_at", refusal.message().to_owned()).with_source(error);
+    }
     let kind = kind_of(&error);
     let message = match (kind, error.as_db_error()) {
         (ErrorKind::Schema, _) => MIGRATE.into(),

@@ -20,6 +20,15 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "quota", sql: include_str!("migrations/0002_quota.sql") },
     Migration { version: 3, name: "audit", sql: include_str!("migrations/0003_audit.sql") },
     Migration { version: 4, name: "cost", sql: include_str!("migrations/0004_cost.sql") },
+    Migration {
+        version: 5,
+        name: "upkeep",
+        sql: concat!(
+            include_str!("migrations/0005_upkeep.sql"),
+            "\n",
+            include_str!("migrations/0005_upkeep_aggregate.sql")
+        ),
+    },
 ];
 
 /// What [`PostgresStore::migrate`](super::PostgresStore::migrate) did.

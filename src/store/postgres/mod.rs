@@ -14,6 +14,7 @@ mod quota;
 mod reconcile;
 mod rows;
 mod sql;
+mod upkeep;
 
 use std::collections::BTreeSet;
 use std::fmt;

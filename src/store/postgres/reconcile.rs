@@ -54,7 +54,7 @@ pub(super) async fn reconcile(
     let mut books = Books::read(transaction, tenant_id, range).await?;
     report.periods = u64::try_from(books.0.len()).unwrap_or(u64::MAX);
     // What has a partition now had it when the events were read: to drop one locks the table that they were read from.
-    let detached = detached_days(transaction, range).await?;
+    let detached = detached_days(transaction, tenant_id, range).await?;
     for (period, start) in books.take_unverifiable(&detached) {
         report.note_unverifiable(period, start);
     }
@@ -64,7 +64,7 @@ pub(super) async fn reconcile(
             return Ok(None);
         }
         books = repair(transaction, tenant_id, books).await?;
-        if !detached_days(transaction, range).await?.is_subset(&detached) {
+        if !detached_days(transaction, tenant_id, range).await?.is_subset(&detached) {
             let message = "a partition of events was taken away meanwhile";
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
@@ -280,10 +280,14 @@ fn days_of(range: TimeRange) -> impl Iterator<Item = NaiveDate> {
     })
 }
 
-async fn detached_days(transaction: &Transaction<'_>, range: TimeRange) -> Result<BTreeSet<NaiveDate>> {
-    let days: Vec<NaiveDate> = days_of(range).collect();
+async fn detached_days(
+    transaction: &Transaction<'_>,
+    tenant_id: &TenantId,
+    range: TimeRange,
+) -> Result<BTreeSet<NaiveDate>> {
+    let (days, tenant): (Vec<NaiveDate>, &str) = (days_of(range).collect(), tenant_id.as_str());
     let detached = transaction
-        .query_typed(sql::DETACHED_USAGE_DAYS, &[(&days, Type::DATE_ARRAY)])
+        .query_typed(sql::DETACHED_USAGE_DAYS, &[(&days, Type::DATE_ARRAY), (&tenant, Type::TEXT)])
         .await
         .map_err(from_postgres)?;
     detached.iter().map(|row| get(row, 0)).collect()

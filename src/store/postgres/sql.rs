@@ -8,9 +8,11 @@ macro_rules! statements {
 
 statements! {
     ADD_COSTS = "add_costs";
+    AGGREGATE_USAGE = "aggregate_usage";
     APPEND_EVENTS = "append_events";
     APPLY_COSTS = "apply_costs";
     AUDIT_BATCHES = "audit_batches";
+    AUDIT_DAYS = "audit_days";
     AUDIT_EPOCHS = "audit_epochs";
     AUDIT_HEADS = "audit_heads";
     AUDIT_ROWS = "audit_rows";
@@ -24,6 +26,8 @@ statements! {
     BEGIN = "begin";
     CAP_QUOTA_SLICES = "cap_quota_slices";
     CLAIM_IDEMPOTENCY_KEYS = "claim_idempotency_keys";
+    CLAIM_UPKEEP_RUN = "claim_upkeep_run";
+    CLOSED_DAYS = "closed_days";
     COPY_AUDIT_EVENTS = "copy_audit_events";
     COPY_AUDIT_TREE = "copy_audit_tree";
     COPY_EVENTS = "copy_events";
@@ -38,9 +42,13 @@ statements! {
     DELETE_USAGE_METRICS = "delete_usage_metrics";
     DETACHED_USAGE_DAYS = "detached_usage_days";
     DRIFTING_QUOTA_SLICES = "drifting_quota_slices";
+    DROP_USAGE_DAY = "drop_usage_day";
+    ENDED_QUOTA_TENANTS = "ended_quota_tenants";
     ENSURE_AUDIT_PARTITION = "ensure_audit_partition";
     ENSURE_USAGE_PARTITION = "ensure_usage_partition";
+    ERASE_USAGE = "erase_usage";
     EVENTS = "events";
+    FINISH_UPKEEP_RUN = "finish_upkeep_run";
     GRANT_QUOTA_SLICES = "grant_quota_slices";
     INSERT_AUDIT_BATCH = "insert_audit_batch";
     INSERT_AUDIT_EPOCH = "insert_audit_epoch";
@@ -53,6 +61,12 @@ statements! {
     LOCK_USAGE_METRICS = "lock_usage_metrics";
     MISSING_AUDIT_PARTITIONS = "missing_audit_partitions";
     MISSING_USAGE_PARTITIONS = "missing_usage_partitions";
+    OLD_EVENT_TENANTS = "old_event_tenants";
+    OPEN_USAGE_DAY = "open_usage_day";
+    PLAN_TENANTS = "plan_tenants";
+    PRUNE_UPKEEP_RUNS = "prune_upkeep_runs";
+    PRUNE_USAGE_EVENTS = "prune_usage_events";
+    PRUNE_USAGE_METRICS = "prune_usage_metrics";
     PUT_AUDIT_HEADS = "put_audit_heads";
     PUT_AUDIT_SUBJECT_KEY = "put_audit_subject_key";
     PUT_QUOTA_OVERRIDE = "put_quota_override";
@@ -65,8 +79,11 @@ statements! {
     QUOTA_TENANT = "quota_tenant";
     QUOTA_USAGE = "quota_usage";
     RELEASE_IDEMPOTENCY_KEYS = "release_idempotency_keys";
+    RELEASE_USAGE_HOLD = "release_usage_hold";
     REMOVE_QUOTA_OVERRIDE = "remove_quota_override";
     RENEW_QUOTA_SLICES = "renew_quota_slices";
+    RENEW_UPKEEP_RUN = "renew_upkeep_run";
+    REPLACE_ARCHIVE = "replace_archive";
     RETURN_QUOTA_SLICES = "return_quota_slices";
     REWRITE_USAGE_METRICS = "rewrite_usage_metrics";
     ROLL_UP = "roll_up";
@@ -77,6 +94,8 @@ statements! {
     SET_AUDIT_HOLD = "set_audit_hold";
     SET_QUOTA_PLAN = "set_quota_plan";
     SET_QUOTA_ZONE = "set_quota_zone";
+    SET_USAGE_HOLD = "set_usage_hold";
+    STAGE_EVENTS = "stage_events";
     SUMMARY = "summary";
     TOP_CONSUMERS_BY_CALLS = "top_consumers_by_calls";
     TOP_CONSUMERS_BY_COST = "top_consumers_by_cost";
@@ -86,8 +105,15 @@ statements! {
     TOUCH_QUOTA_TENANT = "touch_quota_tenant";
     UNSEALED_AUDIT_BATCHES = "unsealed_audit_batches";
     UNSEALED_AUDIT_BATCHES_AMONG = "unsealed_audit_batches_among";
+    UNSTAGE_EVENTS = "unstage_events";
+    UPKEEP_RUNS = "upkeep_runs";
+    UPKEEP_STATES = "upkeep_states";
     USAGE = "usage";
     USAGE_BOOKS = "usage_books";
+    USAGE_DAYS = "usage_days";
+    USAGE_DAY_DIGEST = "usage_day_digest";
+    USAGE_DAY_EVENTS = "usage_day_events";
+    USAGE_HOLDS = "usage_holds";
     USAGE_OF_EVENTS = "usage_of_events";
     USAGE_TENANTS = "usage_tenants";
 }

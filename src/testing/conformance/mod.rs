@@ -54,6 +54,7 @@ pub mod reconciling;
 mod sample;
 pub mod separation;
 pub mod texts;
+pub mod upkeep;
 
 use std::any::Any;
 use std::fmt;

@@ -36,7 +36,10 @@ pub(super) async fn missing_days(
 }
 
 /// Makes the partition of one day.
-pub(super) async fn ensure_partition(transaction: &Transaction<'_>, day: NaiveDate) -> Result<()> {
+pub(in crate::store::postgres) async fn ensure_partition(
+    transaction: &Transaction<'_>,
+    day: NaiveDate,
+) -> Result<()> {
     transaction
         .query_typed(sql::ENSURE_AUDIT_PARTITION, &[(&day, Type::DATE)])
         .await

@@ -1,6 +1,6 @@
 //! The audit trail in Postgres: each method takes a connection, does its step in a transaction, and gives it back.
 
-mod append;
+pub(super) mod append;
 mod exact;
 mod read;
 mod rows;

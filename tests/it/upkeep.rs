@@ -1,0 +1,27 @@
+//! Upkeep from the outside, on memory and on Postgres.
+
+#[cfg(feature = "archive")]
+mod archive;
+#[cfg(feature = "archive")]
+mod mortal;
+#[cfg(feature = "archive")]
+mod year;
+
+use metertrail::MemoryStore;
+
+use crate::ledger;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_keeps_the_contract_of_upkeep_stores() {
+    metertrail::testing::conformance::upkeep::all(async || MemoryStore::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_keeps_the_contract_of_upkeep_stores() {
+    let mut databases = Vec::new();
+    metertrail::testing::conformance::upkeep::all(async || {
+        databases.push(ledger::database().await);
+        ledger::store(databases.last().unwrap().url())
+    })
+    .await;
+}
