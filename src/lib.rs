@@ -77,6 +77,7 @@
 //! version is 1.89; raising it is a minor change.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod alert;
 mod atomic;
 pub mod audit;
 mod error;
@@ -95,7 +96,7 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::page::{Cursor, Page, PageSize};
 #[cfg(feature = "postgres")]
 pub use crate::store::PostgresStore;
-pub use crate::store::{AuditStore, MemoryStore, Store};
+pub use crate::store::{AlertStore, AuditStore, MemoryStore, Store};
 pub use crate::tenant::{TENANT_ID_BYTES_MAX, TenantId};
 pub use crate::text::{LABEL_BYTES_MAX, Label};
 pub use crate::time::{Period, TimeRange, Zone};

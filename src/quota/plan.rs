@@ -108,6 +108,11 @@ impl Catalogue {
         Ok(self)
     }
 
+    /// All plans, by name.
+    pub fn plans(&self) -> impl Iterator<Item = &Plan> {
+        self.plans.values()
+    }
+
     /// The plan of this name.
     ///
     /// # Errors

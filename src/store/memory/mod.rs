@@ -1,6 +1,8 @@
 //! Usage, quotas and the audit trail kept in this process, for tests, examples and single-process tools.
 
+mod alert;
 mod audit;
+mod check;
 mod ledger;
 mod reconcile;
 
@@ -13,6 +15,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 
+use self::alert::AlertTables;
 pub use self::audit::AuditTables;
 use self::ledger::Ledger;
 use crate::page::{Cursor, Page, PageSize};
@@ -45,6 +48,7 @@ pub struct MemoryStore {
     tenants: RwLock<BTreeMap<TenantId, Tenant>>,
     plans: RwLock<BTreeMap<Label, Plan>>,
     audit: RwLock<AuditTables>,
+    alerts: RwLock<AlertTables>,
 }
 
 #[derive(Debug, Default)]

@@ -19,6 +19,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "usage", sql: include_str!("migrations/0001_usage.sql") },
     Migration { version: 2, name: "quota", sql: include_str!("migrations/0002_quota.sql") },
     Migration { version: 3, name: "audit", sql: include_str!("migrations/0003_audit.sql") },
+    Migration { version: 6, name: "alerts", sql: include_str!("migrations/0006_alerts.sql") },
 ];
 
 /// What [`PostgresStore::migrate`](super::PostgresStore::migrate) did.

@@ -35,6 +35,7 @@
 // Said once above for all of them: a case panics where a store breaks the contract.
 #![allow(clippy::missing_panics_doc)]
 
+pub mod alert;
 pub mod appending;
 pub mod assigning;
 pub mod audit;
