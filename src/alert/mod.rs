@@ -48,4 +48,8 @@ pub use self::rules::{
     QuotaThresholds, SealOverdue, UnpricedShare,
 };
 pub use self::silence::{Silence, SilenceId};
+#[cfg(feature = "webhook")]
+pub use self::sink::{AddressPolicy, AlertmanagerSink, WebhookSecret, WebhookSink, WebhookSinkBuilder};
 pub use self::sink::{AlertSink, LogSink};
+#[cfg(feature = "email")]
+pub use self::sink::{EmailSecurity, EmailSink, EmailSinkBuilder};

@@ -1,6 +1,18 @@
 //! Where notifications go.
 
+#[cfg(feature = "webhook")]
+mod address;
+#[cfg(feature = "webhook")]
+mod alertmanager;
+#[cfg(feature = "email")]
+mod email;
+#[cfg(feature = "webhook")]
+mod http;
 mod log;
+#[cfg(feature = "webhook")]
+mod signature;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -8,7 +20,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
+#[cfg(feature = "webhook")]
+pub use self::address::AddressPolicy;
+#[cfg(feature = "webhook")]
+pub use self::alertmanager::AlertmanagerSink;
+#[cfg(feature = "email")]
+pub use self::email::{EmailSecurity, EmailSink, EmailSinkBuilder};
 pub use self::log::LogSink;
+#[cfg(feature = "webhook")]
+pub use self::signature::WebhookSecret;
+#[cfg(feature = "webhook")]
+pub use self::webhook::{WebhookSink, WebhookSinkBuilder};
 
 use crate::Result;
 use crate::alert::Notification;
