@@ -33,16 +33,19 @@
 //!                                                             ▼
 //!                    queries ◄─── roll-ups + journal ◄─── Store::roll_up drains the journal
 //!
+//! AlertEngine::run ─► rules ask the store ─► incidents and notifications ─► sinks
+//!
 //! enforce ─► units at hand ─(none)─► Store::acquire ─► Hold ─► settled with the operation's event, in its transaction
 //! ```
 //!
 //! # Where things are
 //! | module | what it does |
 //! |---|---|
+//! | [`alert`] | rules that look at usage, limits and the process; incidents; silences; sinks that are told |
 //! | [`audit`] | what happened, sealed so that nobody can change it unseen; the log, the verifier |
 //! | [`usage`] | events and what is in them, the tracker, questions and answers |
 //! | [`quota`] | plans and limits, the enforcer that admits within them, holds that recording settles |
-//! | [`store`] | the [`Store`] and [`AuditStore`] traits, which are contracts, and the stores: [`MemoryStore`], `PostgresStore` |
+//! | [`store`] | the [`Store`], [`AuditStore`] and [`AlertStore`] traits, which are contracts, and the stores: [`MemoryStore`], `PostgresStore` |
 //! | [`time`](mod@time) | the only clock; zones, periods, billing cycles, all half-open |
 //! | [`page`] | keyset paging |
 //! | `testing` | for those who test a service or write a store (feature `test-util`) |
@@ -64,10 +67,11 @@
 //!
 //! # What it does not do
 //! Events that were recorded and not yet acknowledged are in this process's memory: a kill loses them (about the last
-//! [`FlushPolicy::age`]; none if the ack is awaited). The price book, alerts and dashboard are not built yet.
+//! [`FlushPolicy::age`]; none if the ack is awaited). The price book and dashboard are not built yet.
 //!
 //! # Features
 //! - `postgres` (default): `PostgresStore`. `PostgreSQL` 15 or later.
+//! - `email`: the mail sink of alerts. `webhook`: the sinks for webhooks and Alertmanager.
 //! - `test-util`: [`testing`](https://docs.rs/metertrail/latest/metertrail/testing/), a manual clock, test doubles, a
 //!   throw-away Postgres and the conformance suite of stores.
 //!

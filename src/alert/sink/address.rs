@@ -87,12 +87,13 @@ fn inner(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address.to_canonical() else {
         return address.to_canonical();
     };
-    let [a, b, c, d, e, f, high, low] = v6.segments();
-    if [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0] {
-        let ([one, two], [three, four]) = (high.to_be_bytes(), low.to_be_bytes());
-        return Ipv4Addr::new(one, two, three, four).into();
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            let ([one, two], [three, four]) = (high.to_be_bytes(), low.to_be_bytes());
+            Ipv4Addr::new(one, two, three, four).into()
+        }
+        _ => v6.into(),
     }
-    v6.into()
 }
 
 fn is_public(address: IpAddr) -> bool {
@@ -118,7 +119,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     )
 }
 
-/// Of all addresses only 2000::/3 are given to anybody; of these some are not for hosts.
+/// Of all addresses only `2000::/3` are given to anybody; of these some are not for hosts.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let is_global = |segments: &[u16; 8]| segments[0] & 0xe000 == 0x2000;
     let segments = address.segments();

@@ -41,6 +41,7 @@ pub mod assigning;
 pub mod audit;
 pub mod bounds;
 pub mod cancelling;
+pub mod checks;
 pub mod conflicts;
 pub mod exactness;
 pub mod freshness;
