@@ -37,18 +37,21 @@
 //!
 //! upkeep ─► each due step by one of any number of processes: aggregate, partitions, prune, archive
 //!
+//! AlertEngine::run ─► rules ask the store ─► incidents and notifications ─► sinks
+//!
 //! enforce ─► units at hand ─(none)─► Store::acquire ─► Hold ─► settled with the operation's event, in its transaction
 //! ```
 //!
 //! # Where things are
 //! | module | what it does |
 //! |---|---|
+//! | [`alert`] | rules that look at usage, limits and the process; incidents; silences; sinks that are told |
 //! | [`audit`] | what happened, sealed so that nobody can change it unseen; the log, the verifier |
 //! | [`audited`] | changes of quotas and repairs of usage that name who made them, refusals as audit events |
 //! | [`cost`] | prices and where they come from, usage from responses and streams, pricing a period again |
 //! | [`usage`] | events and what is in them, the tracker, questions and answers |
 //! | [`quota`] | plans and limits, the enforcer that admits within them, holds that recording settles |
-//! | [`store`] | the [`Store`], [`AuditStore`] and [`CostStore`] traits, which are contracts, and the stores: [`MemoryStore`], `PostgresStore` |
+//! | [`store`] | the traits [`Store`], [`AuditStore`], [`CostStore`], [`UpkeepStore`](store::UpkeepStore) and [`AlertStore`], which are contracts, and the stores: [`MemoryStore`], `PostgresStore` |
 //! | [`time`](mod@time) | the only clock; zones, periods, billing cycles, all half-open |
 //! | [`page`] | keyset paging |
 //! | [`upkeep`] | what is done again and again, by one of any number of processes: aggregation, partitions, retention |
@@ -72,13 +75,14 @@
 //!
 //! # What it does not do
 //! Events that were recorded and not yet acknowledged are in this process's memory: a kill loses them (about the last
-//! [`FlushPolicy::age`]; none if the ack is awaited). Alerts and dashboard are not built yet.
+//! [`FlushPolicy::age`]; none if the ack is awaited). The dashboard is not built yet.
 //!
 //! # Features
 //! - `genai-prices` (default): list prices and the shapes of responses of many providers.
 //! - `archive`: [`archive`](https://docs.rs/metertrail/latest/metertrail/archive/), old events as Parquet in a directory or
 //!   in the host's object store.
 //! - `postgres` (default): `PostgresStore`. `PostgreSQL` 15 or later.
+//! - `email`: the mail sink of alerts. `webhook`: the sinks for webhooks and Alertmanager.
 //! - `test-util`: [`testing`](https://docs.rs/metertrail/latest/metertrail/testing/), a manual clock, test doubles, a
 //!   throw-away Postgres and the conformance suite of stores.
 //!
@@ -88,6 +92,7 @@
 //! version is 1.89; raising it is a minor change.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod alert;
 #[cfg(feature = "archive")]
 pub mod archive;
 mod atomic;
@@ -110,7 +115,7 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::page::{Cursor, Page, PageSize};
 #[cfg(feature = "postgres")]
 pub use crate::store::PostgresStore;
-pub use crate::store::{AuditStore, CostStore, MemoryStore, Store};
+pub use crate::store::{AlertStore, AuditStore, CostStore, MemoryStore, Store};
 pub use crate::tenant::{TENANT_ID_BYTES_MAX, TenantId};
 pub use crate::text::{LABEL_BYTES_MAX, Label};
 pub use crate::time::{Period, TimeRange, Zone};

@@ -39,7 +39,7 @@ pub trait CostStore: Store {
 ///
 /// # Errors
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput) on `changes`.
-pub fn check_changes(changes: &[CostChange]) -> Result<()> {
+pub fn check_cost_changes(changes: &[CostChange]) -> Result<()> {
     if changes.len() > COST_CHANGES_MAX {
         let rule = format!("must not be more than {COST_CHANGES_MAX}, are {}", changes.len());
         return Err(Error::invalid("changes", rule));

@@ -3,6 +3,7 @@
 //! Write your own by implementing the trait and running the conformance suite of
 //! `metertrail::testing::conformance` (feature `test-util`) on it; `examples/custom_store.rs` is one.
 
+mod alert;
 mod audit;
 mod cost;
 #[doc(hidden)]
@@ -30,8 +31,12 @@ use crate::time::{TimeRange, Zone};
 use crate::usage::{Consumer, EventQuery, TopConsumersQuery, UsageEvent, UsageMetrics, UsageSummary};
 use crate::{Error, Result, TenantId};
 
+pub use self::alert::{
+    ALERT_BATCH_MAX, AlertStore, EvaluationTurn, OpenIncidents, SILENCES_MAX, check_changes,
+    check_tenant_check,
+};
 pub use self::audit::{AUDIT_READ_MAX, AuditRow, AuditStore, BatchAppended, KeyErased};
-pub use self::cost::{COST_CHANGES_MAX, CostStore, check_changes};
+pub use self::cost::{COST_CHANGES_MAX, CostStore, check_cost_changes};
 pub use self::memory::{AuditTables, MemoryStore};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{Migrated, PostgresStore};

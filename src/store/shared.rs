@@ -7,8 +7,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::cost::{CostChange, CostShare, CostSharesQuery};
 use crate::store::{
-    ClaimRun, Claimed, ClosedDay, CostStore, DayDigest, DayDropped, DayOpened, DayTable, DropDay, Fence, Prune,
-    RunEnd, Store, TaskRun, TaskState, UpkeepStore,
+    ClaimRun, Claimed, ClosedDay, CostStore, DayDigest, DayDropped, DayOpened, DayTable, DropDay, Fence,
+    Prune, RunEnd, Store, TaskRun, TaskState, UpkeepStore,
 };
 use crate::text::Label;
 use crate::time::TimeRange;

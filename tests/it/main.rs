@@ -11,6 +11,7 @@
     missing_docs
 )]
 
+mod alert;
 mod audit;
 mod conformance;
 mod cost;

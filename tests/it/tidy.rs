@@ -69,8 +69,34 @@ const MODULES: &[Module] = &[
         may_use_tokio: true,
     },
     Module {
+        name: ALERT_DATA,
+        may_name: &["error", "page", "tenant", "text", "time", QUOTA_DATA, USAGE_DATA],
+        may_use_tokio: false,
+    },
+    Module {
+        name: ALERT_ENGINE,
+        may_name: &[
+            "error",
+            "page",
+            "store",
+            "tenant",
+            "text",
+            "time",
+            ALERT_DATA,
+            AUDIT_DATA,
+            AUDIT_ENGINE,
+            QUOTA_DATA,
+            USAGE_DATA,
+            USAGE_ENGINE,
+        ],
+        may_use_tokio: true,
+    },
+    Module {
         name: "store",
-        may_name: &["error", "page", "tenant", "text", "time", AUDIT_DATA, COST_DATA, QUOTA_DATA, USAGE_DATA],
+        may_name: &[
+            "error", "page", "tenant", "text", "time", ALERT_DATA, AUDIT_DATA, COST_DATA, QUOTA_DATA,
+            USAGE_DATA,
+        ],
         may_use_tokio: true,
     },
     Module {
@@ -124,6 +150,11 @@ const QUOTA_DATA_FILES: &[&str] = &["kind", "limit", "plan", "reconcile", "slice
 /// The files of `src/audit` that move; every other one there is plain data.
 const AUDIT_ENGINE_FILES: &[&str] =
     &["ack", "anchor", "archive", "builder", "health", "log", "queue", "sealer", "vault", "verify", "writer"];
+/// The files of `src/alert` that are plain data; every other one there is the engine.
+const ALERT_DATA_FILES: &[&str] =
+    &["change", "check", "incident", "notification", "observation", "report", "silence"];
+const ALERT_DATA: &str = "alert (plain data)";
+const ALERT_ENGINE: &str = "alert (engine)";
 const AUDIT_DATA: &str = "audit (plain data)";
 const AUDIT_ENGINE: &str = "audit (engine)";
 const COST_DATA: &str = "cost (plain data)";
@@ -288,6 +319,10 @@ fn module_name(path: &[String]) -> String {
             QUOTA_DATA.to_owned()
         }
         [root, ..] if root == "quota" => QUOTA_ENGINE.to_owned(),
+        [root, file, ..] if root == "alert" && ALERT_DATA_FILES.contains(&file.as_str()) => {
+            ALERT_DATA.to_owned()
+        }
+        [root, ..] if root == "alert" => ALERT_ENGINE.to_owned(),
         [root, file, ..] if root == "audit" && AUDIT_ENGINE_FILES.contains(&file.as_str()) => {
             AUDIT_ENGINE.to_owned()
         }

@@ -16,6 +16,13 @@ use crate::{Result, TenantId};
 /// Batches read at once: a batch may be large.
 const PAGE: u32 = 64;
 
+/// A batch that could be read.
+struct Opened {
+    hash: Hash,
+    header: BatchHeader,
+    entries: Vec<ManifestEntry>,
+}
+
 /// What the batches are held against.
 pub(super) struct Known<'a> {
     /// The sizes of the trees that were sealed.
@@ -145,10 +152,10 @@ impl Verifier {
                 if known.recent.get(&key) == Some(&hash) {
                     walked.seen_again.insert(key);
                 }
-                let opened = self.check_chain(batch, known, &mut chain, findings);
-                if let Some((header, entries)) = opened {
+                if let Some((header, entries)) = self.check_chain(batch, known, &mut chain, findings) {
                     walked.add(key, header.sealed_at, hash);
-                    self.check_entries(hash, &header, &entries, known, walked, open, findings).await?;
+                    let batch = Opened { hash, header, entries };
+                    self.check_entries(&batch, known, walked, open, findings).await?;
                 }
             }
         }
@@ -197,14 +204,13 @@ impl Verifier {
     /// Whether the trees have the events that a batch lists, in its order, and the events that no tree has are there.
     async fn check_entries(
         &self,
-        hash: Hash,
-        header: &BatchHeader,
-        entries: &[ManifestEntry],
+        batch: &Opened,
         known: &Known<'_>,
         walked: &mut Walked,
         open: &mut Open,
         findings: &mut Findings,
     ) -> Result<()> {
+        let Opened { hash, header, entries } = batch;
         let batch = (header.writer_id, header.sequence);
         let was_seen = known.since.is_some_and(|since| since.has_seen(batch, header.sealed_at));
         if was_seen && !entries.iter().any(|entry| open.has(&entry.tenant_id, entry.event_id)) {
@@ -261,7 +267,7 @@ impl Verifier {
         } else {
             let first = entries.first().map(|entry| (entry.tenant_id.clone(), entry.event_id));
             walked.unsealed.push(Unsealed { key: batch, sealed_at: header.sealed_at, first });
-            walked.recent.insert(batch, hash);
+            walked.recent.insert(batch, *hash);
         }
         self.check_without_leaf(without_leaf, findings).await
     }

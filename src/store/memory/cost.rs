@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 
 use super::{MemoryStore, Tenant};
 use crate::cost::{CostBy, CostChange, CostShare, CostSharesQuery};
-use crate::store::{CostStore, check_changes};
+use crate::store::{CostStore, check_cost_changes};
 use crate::text::Label;
 use crate::time::bucket_start;
 use crate::usage::UNPRICED_CEILING_MEASURE;
@@ -17,7 +17,7 @@ use crate::{Result, TenantId};
 #[async_trait]
 impl CostStore for MemoryStore {
     async fn apply_costs(&self, tenant_id: &TenantId, changes: &[CostChange]) -> Result<Vec<bool>> {
-        check_changes(changes)?;
+        check_cost_changes(changes)?;
         let mut tenants = self.write();
         let Some(tenant) = tenants.get_mut(tenant_id) else { return Ok(vec![false; changes.len()]) };
         Ok(changes.iter().map(|change| tenant.apply_cost(change)).collect())

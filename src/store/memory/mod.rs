@@ -1,6 +1,8 @@
 //! Usage, quotas and the audit trail kept in this process, for tests, examples and single-process tools.
 
+mod alert;
 mod audit;
+mod check;
 mod cost;
 mod ledger;
 mod reconcile;
@@ -15,6 +17,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 
+use self::alert::AlertTables;
 pub use self::audit::AuditTables;
 use self::ledger::Ledger;
 use self::upkeep::UpkeepTables;
@@ -49,6 +52,7 @@ pub struct MemoryStore {
     plans: RwLock<BTreeMap<Label, Plan>>,
     audit: RwLock<AuditTables>,
     upkeep: RwLock<UpkeepTables>,
+    alerts: RwLock<AlertTables>,
 }
 
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use super::error::from_postgres;
 use super::rows::{get, natural};
 use super::{PostgresStore, sql, transact};
 use crate::cost::{CostBy, CostChange, CostShare, CostSharesQuery};
-use crate::store::{CostStore, Store, check_changes};
+use crate::store::{CostStore, Store, check_cost_changes};
 use crate::text::Label;
 use crate::time::{Period, Zone};
 use crate::usage::EventId;
@@ -28,7 +28,7 @@ type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 #[async_trait]
 impl CostStore for PostgresStore {
     async fn apply_costs(&self, tenant_id: &TenantId, changes: &[CostChange]) -> Result<Vec<bool>> {
-        check_changes(changes)?;
+        check_cost_changes(changes)?;
         if changes.is_empty() {
             return Ok(Vec::new());
         }

@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = &[
             include_str!("migrations/0005_upkeep_aggregate.sql")
         ),
     },
+    Migration { version: 6, name: "alerts", sql: include_str!("migrations/0006_alerts.sql") },
 ];
 
 /// What [`PostgresStore::migrate`](super::PostgresStore::migrate) did.

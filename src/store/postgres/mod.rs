@@ -1,5 +1,6 @@
 //! Usage kept in the host's own Postgres.
 
+mod alert;
 mod append;
 mod audit;
 mod careful;

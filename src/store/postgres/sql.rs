@@ -7,8 +7,18 @@ macro_rules! statements {
 }
 
 statements! {
+    ACKNOWLEDGE_INCIDENT = "acknowledge_incident";
     ADD_COSTS = "add_costs";
     AGGREGATE_USAGE = "aggregate_usage";
+    ALERT_BACKLOG = "alert_backlog";
+    ALERT_COSTS = "alert_costs";
+    ALERT_ERROR_RATES = "alert_error_rates";
+    ALERT_LATENCIES = "alert_latencies";
+    ALERT_QUOTA_EXCEEDED = "alert_quota_exceeded";
+    ALERT_QUOTA_USE = "alert_quota_use";
+    ALERT_QUOTA_WINDOWS = "alert_quota_windows";
+    ALERT_QUOTA_ZONES = "alert_quota_zones";
+    ALERT_SILENCES = "alert_silences";
     APPEND_EVENTS = "append_events";
     APPLY_COSTS = "apply_costs";
     AUDIT_BATCHES = "audit_batches";
@@ -24,7 +34,9 @@ statements! {
     AUDIT_TREE_LEAVES_BY_KEY = "audit_tree_leaves_by_key";
     AUDIT_TREE_NODES = "audit_tree_nodes";
     BEGIN = "begin";
+    BEGIN_ALERT_EVALUATION = "begin_alert_evaluation";
     CAP_QUOTA_SLICES = "cap_quota_slices";
+    CLAIM_ALERT_NOTIFICATION = "claim_alert_notification";
     CLAIM_IDEMPOTENCY_KEYS = "claim_idempotency_keys";
     CLAIM_UPKEEP_RUN = "claim_upkeep_run";
     CLOSED_DAYS = "closed_days";
@@ -37,23 +49,36 @@ statements! {
     COSTS_BY_MODEL = "costs_by_model";
     COSTS_BY_PROVIDER = "costs_by_provider";
     CREATE_SCHEMA = "create_schema";
+    DEAD_ALERT_LETTERS = "dead_alert_letters";
     DELETE_AUDIT_SUBJECT = "delete_audit_subject";
     DELETE_AUDIT_UNSEALED = "delete_audit_unsealed";
     DELETE_USAGE_METRICS = "delete_usage_metrics";
     DETACHED_USAGE_DAYS = "detached_usage_days";
     DRIFTING_QUOTA_SLICES = "drifting_quota_slices";
     DROP_USAGE_DAY = "drop_usage_day";
+    DUE_ALERT_NOTIFICATIONS = "due_alert_notifications";
     ENDED_QUOTA_TENANTS = "ended_quota_tenants";
+    END_ALERT_REMINDERS = "end_alert_reminders";
+    END_ALERT_SILENCE = "end_alert_silence";
     ENSURE_AUDIT_PARTITION = "ensure_audit_partition";
     ENSURE_USAGE_PARTITION = "ensure_usage_partition";
     ERASE_USAGE = "erase_usage";
     EVENTS = "events";
     FINISH_UPKEEP_RUN = "finish_upkeep_run";
+    FORGET_ALERT_NOTIFICATIONS = "forget_alert_notifications";
+    FORGET_ALERT_SILENCES = "forget_alert_silences";
+    FORGET_INCIDENT = "forget_incident";
     GRANT_QUOTA_SLICES = "grant_quota_slices";
+    INCIDENT = "incident";
+    INCIDENTS = "incidents";
+    INCIDENTS_OF_TENANT = "incidents_of_tenant";
+    INSERT_ALERT_NOTIFICATION = "insert_alert_notification";
     INSERT_AUDIT_BATCH = "insert_audit_batch";
     INSERT_AUDIT_EPOCH = "insert_audit_epoch";
+    INSERT_INCIDENT = "insert_incident";
     INSERT_MIGRATION = "insert_migration";
     LATEST_AUDIT_EPOCH = "latest_audit_epoch";
+    LOCK_ALERT_EVALUATION = "lock_alert_evaluation";
     LOCK_AUDIT_SUBJECT = "lock_audit_subject";
     LOCK_MIGRATIONS = "lock_migrations";
     LOCK_QUOTAS = "lock_quotas";
@@ -62,11 +87,14 @@ statements! {
     MISSING_AUDIT_PARTITIONS = "missing_audit_partitions";
     MISSING_USAGE_PARTITIONS = "missing_usage_partitions";
     OLD_EVENT_TENANTS = "old_event_tenants";
+    OPEN_INCIDENTS_NOT_OBSERVED = "open_incidents_not_observed";
+    OPEN_INCIDENTS_OF_RULE = "open_incidents_of_rule";
     OPEN_USAGE_DAY = "open_usage_day";
     PLAN_TENANTS = "plan_tenants";
     PRUNE_UPKEEP_RUNS = "prune_upkeep_runs";
     PRUNE_USAGE_EVENTS = "prune_usage_events";
     PRUNE_USAGE_METRICS = "prune_usage_metrics";
+    PUT_ALERT_SILENCE = "put_alert_silence";
     PUT_AUDIT_HEADS = "put_audit_heads";
     PUT_AUDIT_SUBJECT_KEY = "put_audit_subject_key";
     PUT_QUOTA_OVERRIDE = "put_quota_override";
@@ -78,12 +106,14 @@ statements! {
     QUOTA_SLICES = "quota_slices";
     QUOTA_TENANT = "quota_tenant";
     QUOTA_USAGE = "quota_usage";
+    REDRIVE_ALERT_NOTIFICATION = "redrive_alert_notification";
     RELEASE_IDEMPOTENCY_KEYS = "release_idempotency_keys";
     RELEASE_USAGE_HOLD = "release_usage_hold";
     REMOVE_QUOTA_OVERRIDE = "remove_quota_override";
     RENEW_QUOTA_SLICES = "renew_quota_slices";
     RENEW_UPKEEP_RUN = "renew_upkeep_run";
     REPLACE_ARCHIVE = "replace_archive";
+    RESOLVED_INCIDENTS = "resolved_incidents";
     RETURN_QUOTA_SLICES = "return_quota_slices";
     REWRITE_USAGE_METRICS = "rewrite_usage_metrics";
     ROLL_UP = "roll_up";
@@ -91,6 +121,7 @@ statements! {
     SELECT_EVENTS_BY_ID = "select_events_by_id";
     SELECT_IDEMPOTENCY_KEYS = "select_idempotency_keys";
     SELECT_MIGRATIONS = "select_migrations";
+    SETTLE_ALERT_NOTIFICATION = "settle_alert_notification";
     SET_AUDIT_HOLD = "set_audit_hold";
     SET_QUOTA_PLAN = "set_quota_plan";
     SET_QUOTA_ZONE = "set_quota_zone";
@@ -106,6 +137,7 @@ statements! {
     UNSEALED_AUDIT_BATCHES = "unsealed_audit_batches";
     UNSEALED_AUDIT_BATCHES_AMONG = "unsealed_audit_batches_among";
     UNSTAGE_EVENTS = "unstage_events";
+    UPDATE_INCIDENT = "update_incident";
     UPKEEP_RUNS = "upkeep_runs";
     UPKEEP_STATES = "upkeep_states";
     USAGE = "usage";
@@ -116,4 +148,5 @@ statements! {
     USAGE_HOLDS = "usage_holds";
     USAGE_OF_EVENTS = "usage_of_events";
     USAGE_TENANTS = "usage_tenants";
+    WITHDRAW_INCIDENT = "withdraw_incident";
 }

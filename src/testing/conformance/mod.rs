@@ -35,11 +35,13 @@
 // Said once above for all of them: a case panics where a store breaks the contract.
 #![allow(clippy::missing_panics_doc)]
 
+pub mod alert;
 pub mod appending;
 pub mod assigning;
 pub mod audit;
 pub mod bounds;
 pub mod cancelling;
+pub mod checks;
 pub mod conflicts;
 pub mod cost;
 pub mod exactness;
