@@ -14,6 +14,7 @@
 mod alert;
 mod audit;
 mod conformance;
+#[cfg(feature = "genai-prices")]
 mod cost;
 mod crash;
 mod examples;

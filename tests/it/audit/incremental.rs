@@ -251,12 +251,12 @@ async fn a_recent_batch_that_was_deleted_since(bed: Bed) {
     assert!(since(&bed, &state).await.is_clean());
     for (batch, event) in [(&own, None), (&waiting, Some(waiting.events()[0].id()))] {
         let writer = batch.record().writer_id;
-        let mut sql = format!("DELETE FROM metertrail.audit_batches WHERE writer_id = '{writer}';");
-        if let Some(id) = event {
-            sql += &format!(
-                "DELETE FROM metertrail.audit_unsealed; DELETE FROM metertrail.audit_events WHERE id = '{id}'"
-            );
-        }
+        let id = event.map(|id| id.to_string()).unwrap_or_default();
+        let sql = format!(
+            "DELETE FROM metertrail.audit_batches WHERE writer_id = '{writer}';
+            DELETE FROM metertrail.audit_unsealed WHERE writer_id = '{writer}';
+            DELETE FROM metertrail.audit_events WHERE id::text = '{id}'"
+        );
         touch(&bed, &sql, |tables| {
             tables.batches.remove(&(writer, 0)).unwrap();
             if let Some(id) = event {
