@@ -24,7 +24,8 @@ const ED25519: u8 = 1;
 /// Where the keys come from: a secret store, the environment, a file. Asked again for every batch and epoch, so that a key
 /// can be rotated while the process runs; the old public key has to stay with those who verify.
 ///
-/// Writers and sealers should have different keys, kept apart: whoever has only one of them cannot rewrite the trail.
+/// Writers and sealers should have different keys, kept apart: whoever has only one of them cannot write another trail. (With the
+/// sealer's, the ends of chains can be cut off, which an anchor shows.)
 /// Without keys the trail is hashed and not signed; see `docs/audit.md` for what that cannot detect.
 ///
 /// `Ok(None)` says that there is no such key; an error, of any kind, that it cannot be had now: nothing is then written or
