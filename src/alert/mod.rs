@@ -30,6 +30,7 @@ mod rule;
 mod rules;
 mod silence;
 mod sink;
+mod task;
 
 pub use self::builder::AlertEngineBuilder;
 pub use self::change::Change;

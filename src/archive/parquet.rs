@@ -53,6 +53,7 @@ const SCHEMA: &str = "
         optional binary measures (json);
         optional binary metadata (json);
         optional binary error_message (utf8);
+        optional binary price_version (utf8);
     }";
 
 /// Events as one Parquet file of one row group.
@@ -93,6 +94,7 @@ fn write_columns(mut columns: Columns<'_, '_>) -> Result<()> {
         Some(serde_json::Value::Object(event.metadata.as_map()?.clone()).to_string())
     })?;
     columns.optional_texts(|event| Some(event.error_message.as_ref()?.as_str().to_owned()))?;
+    columns.optional_texts(|event| Some(event.price_version.as_ref()?.as_str().to_owned()))?;
     columns.group.close().map_err(defective)?;
     Ok(())
 }
@@ -238,6 +240,9 @@ impl Cells<'_> {
         }
         for (event, text) in events.iter_mut().zip(self.texts()?) {
             event.error_message = text.map(ErrorMessage::new);
+        }
+        for (event, text) in events.iter_mut().zip(self.texts()?) {
+            event.price_version = text.map(|text| Label::new("price_version", text)).transpose()?;
         }
         Ok(())
     }

@@ -246,7 +246,10 @@ impl Prices {
             let mut amounts = own.tokens.amounts(usage).map_err(unpriceable)?;
             if unclassified > 0 {
                 let price = own.unclassified.ok_or(Unpriced::Unclassified)?;
-                amounts.other += per_million(price, unclassified);
+                let charged = price.checked_mul(Decimal::from(unclassified)).map(|amount| amount / MILLION);
+                amounts.other = charged
+                    .and_then(|charged| amounts.other.checked_add(charged))
+                    .ok_or_else(|| unpriceable(super::rate::Unpriceable::TooMuch))?;
             }
             if own.tokens.is_empty() && !usage.is_empty() {
                 return Err(Unpriced::Unpriceable(format!("{}: has no price of classes", own.version())));
@@ -317,7 +320,7 @@ fn extra_of(own: &OwnPrice, subject: &Subject<'_>) -> Option<std::result::Result
     Some(sum.ok_or_else(too_much))
 }
 
-/// Within the bounds of tokens and prices this never overflows.
+/// Within the bounds of tokens and of a ceiling's prices this never overflows.
 fn per_million(price: Decimal, tokens: u64) -> Decimal {
     price * Decimal::from(tokens) / MILLION
 }

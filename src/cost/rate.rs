@@ -134,7 +134,10 @@ impl RateSet {
                 Decimal::ONE
             } else {
                 let amount = amount_of(priced.unit)?;
-                let parts: Decimal = priced.parts.iter().filter_map(|part| own.get(*part)).sum();
+                let mut parts = priced.parts.iter().filter_map(|part| own.get(*part));
+                let parts = parts
+                    .try_fold(Decimal::ZERO, |sum, part| sum.checked_add(*part))
+                    .ok_or(Unpriceable::TooMuch)?;
                 if parts > amount {
                     return Err(Unpriceable::Contradiction { unit: priced.unit, amount, parts });
                 }

@@ -62,7 +62,7 @@ impl Hold {
 
     /// Whether what has no price counts at a ceiling.
     pub(crate) fn counts_ceiling(&self) -> bool {
-        self.cell.when_unpriced() == WhenUnpriced::Ceiling
+        self.cell.when_unpriced() >= WhenUnpriced::Ceiling
     }
 
     pub(crate) fn cell(&self) -> &Arc<Cell> {

@@ -61,7 +61,8 @@ pub enum WhenUnpriced {
     Allow,
     /// It counts at the ceiling of the price book; refused if there is none.
     Ceiling,
-    /// It is refused.
+    /// It is refused. What turns out to have no price only afterwards (another model answered) counts at the ceiling of the price
+    /// book: set one.
     Deny,
 }
 

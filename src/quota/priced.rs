@@ -66,7 +66,7 @@ impl QuotaEnforcer {
     /// Whether what has no price counts at a ceiling for a tenant whose limits are at hand.
     pub(crate) fn counts_ceiling(&self, tenant_id: &TenantId) -> bool {
         let cell = self.core().cell_at_hand(tenant_id);
-        cell.is_some_and(|cell| cell.when_unpriced() == WhenUnpriced::Ceiling)
+        cell.is_some_and(|cell| cell.when_unpriced() >= WhenUnpriced::Ceiling)
     }
 }
 

@@ -146,7 +146,7 @@ async fn migrating_again_changes_nothing() {
     let database = empty_database().await;
     let store = store(database.url());
     let first = store.migrate().await.unwrap();
-    assert_eq!(first.applied, ["usage", "quota", "audit"]);
+    assert_eq!(first.applied, ["usage", "quota", "audit", "cost", "upkeep", "alerts"]);
     let objects = "SELECT count(*) FROM pg_class";
     let client = client(database.url()).await;
     store.append(&[event(SystemClock.now())], &[]).await.unwrap();
@@ -295,7 +295,7 @@ async fn a_role_that_may_make_nothing_in_public_can_migrate() {
     pool.close();
     until_alone(&admin).await;
     admin.batch_execute(&format!("DROP OWNED BY \"{role}\" CASCADE; DROP ROLE \"{role}\"")).await.unwrap();
-    assert_eq!(migrated.unwrap().applied, ["usage", "quota", "audit"]);
+    assert_eq!(migrated.unwrap().applied, ["usage", "quota", "audit", "cost", "upkeep", "alerts"]);
     assert_eq!(used.unwrap(), [Appended::New]);
 }
 

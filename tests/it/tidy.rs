@@ -82,6 +82,7 @@ const MODULES: &[Module] = &[
             "tenant",
             "text",
             "time",
+            "upkeep",
             ALERT_DATA,
             AUDIT_DATA,
             AUDIT_ENGINE,
