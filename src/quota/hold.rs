@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::quota::allowance::Epoch;
 use crate::quota::cell::Cell;
 use crate::quota::take::{Take, Takes};
-use crate::quota::{COST_UNITS_PER_USD, HolderId, LimitKey, Quota, WhenUnpriced};
+use crate::quota::{COST_UNITS_PER_USD, HolderId, LimitKey, Quota};
 use crate::usage::{Cost, Measures, UsageEvent};
 
 /// Units taken for one operation. Given to it ([`Operation::hold`](crate::Operation::hold)) they are settled by the
@@ -62,7 +62,7 @@ impl Hold {
 
     /// Whether what has no price counts at a ceiling.
     pub(crate) fn counts_ceiling(&self) -> bool {
-        self.cell.when_unpriced() >= WhenUnpriced::Ceiling
+        self.cell.counts_ceiling()
     }
 
     pub(crate) fn cell(&self) -> &Arc<Cell> {

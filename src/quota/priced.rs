@@ -15,6 +15,11 @@ impl Cell {
     pub(crate) fn when_unpriced(&self) -> WhenUnpriced {
         self.slots_of(&Quota::Cost).map(|(_, slot)| slot.limit().when_unpriced()).max().unwrap_or_default()
     }
+
+    /// Whether what has no price counts at a ceiling.
+    pub(crate) fn counts_ceiling(&self) -> bool {
+        self.when_unpriced() >= WhenUnpriced::Ceiling
+    }
 }
 
 impl QuotaEnforcer {
@@ -66,7 +71,7 @@ impl QuotaEnforcer {
     /// Whether what has no price counts at a ceiling for a tenant whose limits are at hand.
     pub(crate) fn counts_ceiling(&self, tenant_id: &TenantId) -> bool {
         let cell = self.core().cell_at_hand(tenant_id);
-        cell.is_some_and(|cell| cell.when_unpriced() >= WhenUnpriced::Ceiling)
+        cell.is_some_and(|cell| cell.counts_ceiling())
     }
 }
 

@@ -1,5 +1,34 @@
 //! The conformance suite on every store of the crate, bare and wrapped, one named test a case a store.
 
+/// Makes the flaws of a store, a test of each, and a list of the cases that it fails: the first name is the type of the cases, and
+/// `FlawedStore::new` makes the store that has one.
+macro_rules! flaws {
+    ($case_type:ident: $($test:ident: $flaw:ident => [$($case:ident),+];)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        enum Flaw {
+            None,
+            $($flaw,)*
+        }
+
+        const FAILED: &[&str] = &[$($(stringify!($case),)+)*];
+
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                finds(Flaw::$flaw, &[$(stringify!($case)),+]).await;
+            }
+        )*
+
+        async fn finds(flaw: Flaw, cases: &[&str]) {
+            for name in cases {
+                let case = $case_type::named(name).unwrap();
+                let run = AssertUnwindSafe(case.run(FlawedStore::new(flaw))).catch_unwind();
+                assert!(run.await.is_err(), "{case:?} passes on {flaw:?}");
+            }
+        }
+    };
+}
+
 mod flawed_audit;
 mod flawed_quotas;
 
@@ -68,6 +97,12 @@ mod spied_postgres {
     use super::*;
 
     metertrail::store_conformance_tests!(async || on_postgres(SpyStore::new).await);
+}
+
+/// Stays between two steps that should be one for long enough that whoever is looking sees it, however busy the
+/// machine: a task that only yields can pass here while the other thread is not scheduled at all.
+async fn in_between() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
 async fn on_postgres<S: Store>(wrapped: impl FnOnce(PostgresStore) -> S) -> StoreUnderTest {
@@ -212,8 +247,7 @@ impl Store for FlawedStore {
             Flaw::WritesInTwo => {
                 let (left, right) = batch.split_at(batch.len() / 2);
                 let mut answers = self.store.append(left, &[]).await?;
-                // Long enough that whoever looks sees it, however busy the machine.
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                in_between().await;
                 answers.extend(self.store.append(right, &[]).await?);
                 return Ok(answers);
             }

@@ -276,7 +276,7 @@ impl Verifier {
     pub(super) async fn check_unsealed(
         &self,
         known: &Known<'_>,
-        walked: &mut Walked,
+        walked: &Walked,
         findings: &mut Findings,
     ) -> Result<()> {
         for part in walked.unsealed.chunks(1_000) {

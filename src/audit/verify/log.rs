@@ -17,14 +17,14 @@ struct Log {
 }
 
 impl Verifier {
-    /// Looks at every epoch up to the latest of a state. Gives how many there are, and the latest, if it can be read.
+    /// Looks at every epoch up to the latest of a state. Gives how many there are.
     pub(super) async fn check_log(
         &self,
         state: &AuditState,
         origin: Option<&Origin>,
         anchors: &[&Checkpoint],
         findings: &mut Findings,
-    ) -> Result<(u64, Option<EpochRecord>)> {
+    ) -> Result<u64> {
         for anchor in anchors {
             let is_trusted = (self.sealer_keys.is_empty() || self.is_sealers(anchor))
                 && origin.is_none_or(|origin| origin == anchor.origin());
@@ -59,7 +59,7 @@ impl Verifier {
             findings.add(Finding::LogTruncated { anchored: anchor.size(), found: size });
         }
         check_heads(state, last.as_ref(), findings);
-        Ok((read, last))
+        Ok(read)
     }
 
     fn check_epoch(

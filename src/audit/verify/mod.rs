@@ -179,7 +179,7 @@ impl Verifier {
             state.epoch.as_ref().and_then(|epoch| epoch.checkpoint.parse().ok());
         let named = anchors.first().copied().or(checkpoint.as_ref()).map(Checkpoint::origin);
         let origin = self.origin.as_ref().or(named);
-        let (epochs, _) = self.check_log(&state, origin, &anchors, &mut findings).await?;
+        let epochs = self.check_log(&state, origin, &anchors, &mut findings).await?;
         let (events, walked) = match scope {
             Scope::Sample { events, seed } => {
                 (self.check_sample(&state.heads, events, seed, &mut findings).await?, Walked::default())
@@ -254,7 +254,7 @@ impl Verifier {
         let mut walked = Walked::new(settled_then.map(|settled| settled.before), now - OVERLAP);
         self.check_batches(&known, &mut walked, &mut open, findings).await?;
         walked.check_recent(&known, findings);
-        self.check_unsealed(&known, &mut walked, findings).await?;
+        self.check_unsealed(&known, &walked, findings).await?;
         let left = open.listed.into_iter().filter(|(_, listed)| listed.left() > 0);
         let unattested: BTreeSet<TenantId> = left.map(|(tenant_id, _)| tenant_id).collect();
         if since_id.is_none() && !unattested.is_empty() {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use metertrail::audit::{
@@ -16,27 +15,10 @@ use metertrail::testing::{delegate_audit_store, tamper};
 use metertrail::{Error, ErrorKind, EventId, Label, MemoryStore, Page, Result, TenantId};
 use uuid::Uuid;
 
-/// Makes the flaws, a test of each, and a list of the cases that it fails.
-macro_rules! flaws {
-    ($($test:ident: $flaw:ident => [$($case:ident),+];)*) => {
-        #[derive(Clone, Copy, Debug, PartialEq)]
-        enum Flaw {
-            None,
-            $($flaw,)*
-        }
-
-        const FAILED: &[&str] = &[$($(stringify!($case),)+)*];
-
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                finds(Flaw::$flaw, &[$(stringify!($case)),+]).await;
-            }
-        )*
-    };
-}
+use super::in_between;
 
 flaws! {
+    AuditCase:
     a_store_that_takes_a_batch_for_another: TakesAnyBatchForTheFirst =>
         [a_batch_is_kept_once, callers_at_once_keep_a_batch_once];
     a_store_that_seals_repetitions_again: MarksRepetitions => [a_batch_is_kept_once];
@@ -107,19 +89,6 @@ async fn a_store_without_a_flaw_passes() {
     for case in CASES {
         case.run(FlawedStore::new(Flaw::None)).await;
     }
-}
-
-async fn finds(flaw: Flaw, cases: &[&str]) {
-    for name in cases {
-        let case = AuditCase::named(name).unwrap();
-        let run = AssertUnwindSafe(case.run(FlawedStore::new(flaw))).catch_unwind();
-        assert!(run.await.is_err(), "{case:?} passes on {flaw:?}");
-    }
-}
-
-/// Long enough that whoever is looking sees what is between two steps that should be one.
-async fn in_between() {
-    tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
 /// The memory store with something wrong.

@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
@@ -20,30 +19,13 @@ use metertrail::{
 };
 use uuid::Uuid;
 
+use super::in_between;
+
 /// The groups of which every case must be failed by a flawed store.
 const GROUPS: [&str; 4] = ["quota", "leasing", "assigning", "reconciling"];
 
-/// Makes the flaws, a test of each, and a list of the cases that it fails.
-macro_rules! flaws {
-    ($($test:ident: $flaw:ident => [$($case:ident),+];)*) => {
-        #[derive(Clone, Copy, Debug, PartialEq)]
-        enum Flaw {
-            None,
-            $($flaw,)*
-        }
-
-        const FAILED: &[&str] = &[$($(stringify!($case),)+)*];
-
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                finds(Flaw::$flaw, &[$(stringify!($case)),+]).await;
-            }
-        )*
-    };
-}
-
 flaws! {
+    Case:
     a_store_that_grants_past_the_limit: GrantsPastTheLimit =>
         [grants_follow_the_rule, callers_at_once_never_pass_a_limit];
     a_store_whose_callers_do_not_take_turns: GrantsWithoutTurns => [callers_at_once_never_pass_a_limit];
@@ -108,20 +90,6 @@ async fn a_store_without_a_flaw_passes() {
     for case in CASES.iter().filter(|case| GROUPS.contains(&case.group())) {
         case.run(FlawedStore::new(Flaw::None)).await;
     }
-}
-
-async fn finds(flaw: Flaw, cases: &[&str]) {
-    for name in cases {
-        let case = Case::named(name).unwrap();
-        let run = AssertUnwindSafe(case.run(FlawedStore::new(flaw))).catch_unwind();
-        assert!(run.await.is_err(), "{case:?} passes on {flaw:?}");
-    }
-}
-
-/// Stays between two steps that should be one for long enough that whoever is looking sees it, however busy the
-/// machine: a task that only yields can pass here while the other thread is not scheduled at all.
-async fn in_between() {
-    tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
 /// The memory store with something wrong.
